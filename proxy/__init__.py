@@ -1,0 +1,3 @@
+"""Sidegate: the policy sidecar for AI agents' tool calls."""
+
+__version__ = "0.1.0"

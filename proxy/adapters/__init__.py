@@ -1,0 +1,1 @@
+"""The outbound shell: one outside system per file."""

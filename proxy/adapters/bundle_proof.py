@@ -1,0 +1,281 @@
+"""Proof that a bundle does what its authors mean: samples, Rego tests and the absence sweep, all on the real OPA."""
+
+import asyncio
+import contextlib
+import tempfile
+from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import orjson
+import yaml
+
+from proxy.adapters import opa_cli
+from proxy.adapters.bundle import Assembled, BundleError, Sources, assemble, lay_out, pack
+from proxy.core.absence import Mutant, Pardon, more_lenient, mutants
+from proxy.core.samples import EFFECTS, Sample, SampleError, read_pardons, read_samples, unlike
+
+_URL = "http://opa/v1/data/sidegate/"
+_STRICT = "decision/{}?strict-builtin-errors=true"
+_MANY = "proof/effects"
+_PROOF = b"""package sidegate.proof
+
+import rego.v2
+
+effects := [_effect(document) | some document in input.documents]
+
+_effect(document) := effect if {
+	effect := data.sidegate.decision.decision.effect with input as document
+} else := "refused"
+"""
+_AT_ONCE = 8
+_Collected = tuple[list[Sample], dict[str, list[Pardon]]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TestReport:
+    """What `opa test` came to. `coverage` in percent, of the policy files; `uncovered` as file:row."""
+
+    passed: int
+    failed: tuple[str, ...]
+    coverage: float
+    uncovered: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Proof:
+    """What was tried. A proof that failed is a BundleError instead."""
+
+    samples: int
+    mutants: int
+    tests: TestReport
+
+
+async def prove(opa: Path, sources: Sources, assembled: Assembled) -> Proof:
+    """Everything: samples evaluate as named, no mutant is more lenient, Rego tests pass. Raises BundleError with all problems.
+
+    Samples of the shipped policies run on the shipped sample settings, samples of own policies on the settings of the bundle.
+    """
+    shipped, own = await asyncio.to_thread(_collect, sources, assembled)
+    model = await sample_bundle(opa, sources)
+    count = 0
+    problems: list[str] = []
+    for bundle, (samples, pardons) in ((model, shipped), (assembled, own)):
+        if samples:
+            async with serving(opa, bundle.files) as ask:
+                problems += await run_samples(ask, samples)
+                tried, lenient = await run_sweep(ask, samples, pardons)
+            count += tried
+            problems += lenient
+    tests = await run_tests(opa, sources, assembled)
+    problems += tests.failed
+    if problems:
+        raise BundleError(problems)
+    return Proof(samples=len(shipped[0]) + len(own[0]), mutants=count, tests=tests)
+
+
+async def sample_bundle(opa: Path, sources: Sources) -> Assembled:
+    """The shipped policies with the settings that their samples mean (rego/samples/policy.yaml)."""
+    document = yaml.safe_load((sources.shipped / "samples" / "policy.yaml").read_bytes())
+    return await assemble(opa, Sources(shipped=sources.shipped), document, catalog_revision="samples")
+
+
+class Ask:
+    """Asks one running OPA for decisions; an answer that is not 200 comes back as text, which is a refusal."""
+
+    def __init__(self, session: aiohttp.ClientSession) -> None:
+        self._session = session
+        self._free = asyncio.Semaphore(_AT_ONCE)
+
+    async def __call__(self, document: Any, path: str = "decision") -> Any:
+        """The decision about one input, or what another entry point of the composer says."""
+        return await self._ask(document, _STRICT.format(path))
+
+    async def effects(self, documents: Sequence[Mapping[str, Any]]) -> Any:
+        """The effects of many inputs in one question; an error of a built-in function only makes its rule undefined."""
+        return await self._ask({"documents": documents}, _MANY)
+
+    async def _ask(self, document: Any, path: str) -> Any:
+        async with self._free, self._session.post(_URL + path, data=orjson.dumps({"input": document})) as answer:
+            body = await answer.read()
+            if answer.status != 200:
+                return body.decode("utf-8", "replace")
+            return orjson.loads(body).get("result", "no result")
+
+
+@contextlib.asynccontextmanager
+async def serving(opa: Path, files: Mapping[str, bytes]) -> AsyncIterator[Ask]:
+    """A private OPA with a bundle of these members. Raises OpaFailedError if it does not serve them."""
+    with tempfile.TemporaryDirectory(prefix="sidegate-proof-") as name:
+        work = Path(name)
+        (work / "bundle.tar.gz").write_bytes(pack({**files, "sidegate/proof/proof.rego": _PROOF}))
+        socket = work / "opa.sock"
+        arguments = (
+            "run",
+            "--server",
+            "--bundle",
+            "bundle.tar.gz",
+            "--addr",
+            f"unix://{socket}",
+            "--log-level",
+            "error",
+        )
+        process = await asyncio.create_subprocess_exec(
+            opa, *arguments, cwd=work, env=opa_cli.environment(), stderr=asyncio.subprocess.DEVNULL
+        )
+        try:
+            async with aiohttp.ClientSession(connector=aiohttp.UnixConnector(str(socket))) as session:
+                await _answering(session, process)
+                yield Ask(session)
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                process.kill()
+            await process.wait()
+
+
+async def run_samples(ask: Ask, samples: Sequence[Sample]) -> list[str]:
+    """Samples that do not evaluate as named, as sentences."""
+    decisions = await asyncio.gather(*(ask(sample.document) for sample in samples))
+    differing = ((sample, unlike(sample, decision)) for sample, decision in zip(samples, decisions, strict=True))
+    return [f"{sample.policy}: {sample.name}: {sentence}" for sample, sentence in differing if sentence is not None]
+
+
+async def run_sweep(
+    ask: Ask, samples: Sequence[Sample], pardons: Mapping[str, Sequence[Pardon]]
+) -> tuple[int, list[str]]:
+    """How many mutants of denied and held samples were tried, and those more lenient without a pardon, and idle pardons."""
+    problems = []
+    used: set[tuple[str, Pardon]] = set()
+    tried = 0
+    for sample in (sample for sample in samples if sample.effect != "allow"):
+        changed = list(mutants(sample.document))
+        tried += len(changed)
+        for mutant, effect in await _lenient(ask, sample, changed):
+            pardon = _pardon(sample, mutant, pardons)
+            if pardon is None:
+                problems.append(f"{sample.policy}: {sample.name}: {mutant.kind} {mutant.path}: {effect}")
+            else:
+                used.add((sample.policy, pardon))
+    idle = [(policy, pardon) for policy, listed in pardons.items() for pardon in listed if (policy, pardon) not in used]
+    return tried, problems + [
+        f"{policy}: {pardon.sample}: nothing to pardon at {pardon.path}" for policy, pardon in idle
+    ]
+
+
+async def _lenient(ask: Ask, sample: Sample, changed: Sequence[Mutant]) -> list[tuple[Mutant, str]]:
+    """Mutants that are more lenient than their sample, with their effect.
+
+    All go to OPA at once. There an error of a built-in function cannot be strict, since it would end them all, and what it loses
+    can only look too lenient; so those that do are asked again as the proxy asks.
+    """
+    effects = await ask.effects([mutant.document for mutant in changed])
+    suspects = changed
+    if isinstance(effects, list):
+        suspects = [m for m, effect in zip(changed, effects, strict=True) if more_lenient(effect, sample.effect)]
+    said = [_effect(decision) for decision in await asyncio.gather(*(ask(mutant.document) for mutant in suspects))]
+    return [(m, effect) for m, effect in zip(suspects, said, strict=True) if more_lenient(effect, sample.effect)]
+
+
+async def run_tests(opa: Path, sources: Sources, assembled: Assembled) -> TestReport:
+    """`opa test` over the bundle's files and the tests beside them. Raises OpaFailedError."""
+    with tempfile.TemporaryDirectory(prefix="sidegate-test-") as name:
+        work = Path(name)
+        authors = await asyncio.to_thread(_lay_out_tests, sources, assembled, work)
+        options = ("--format", "json", "--bundle", "--timeout", "20s")
+        plain, covered = await asyncio.gather(
+            opa_cli.run_opa(opa, "test", "bundle", *options, directory=work),
+            opa_cli.run_opa(opa, "test", "bundle", *options, "--coverage", directory=work),
+        )
+    results = opa_cli.read(plain)
+    if isinstance(results, dict):
+        return TestReport(passed=0, failed=tuple(opa_cli.errors(plain, authors)), coverage=0.0, uncovered=())
+    failed = [_failure(result, authors) for result in results if result.get("fail") or result.get("error")]
+    coverage, uncovered = _coverage(covered, authors)
+    return TestReport(
+        passed=len(results) - len(failed), failed=tuple(failed), coverage=coverage, uncovered=tuple(uncovered)
+    )
+
+
+def _failure(result: Mapping[str, Any], authors: Mapping[str, str]) -> str:
+    location = result["location"]
+    place = authors.get(location["file"], location["file"])
+    return (
+        f"{place}:{location['row']}: {result['name']} failed{': ' + str(result['error']) if 'error' in result else ''}"
+    )
+
+
+def _coverage(said: opa_cli.Said, authors: Mapping[str, str]) -> tuple[float, list[str]]:
+    """Percent of covered lines and the uncovered ones, policy files only; nothing is covered if tests failed."""
+    try:
+        files = orjson.loads(said.out)["files"]
+    except (orjson.JSONDecodeError, KeyError, TypeError):
+        return 0.0, []
+    policies = {name.removeprefix("bundle/"): file for name, file in files.items() if not name.endswith("_test.rego")}
+    covered = sum(file.get("covered_lines", 0) for file in policies.values())
+    missed = sum(file.get("not_covered_lines", 0) for file in policies.values())
+    uncovered = [
+        f"{authors.get(name, name)}:{span['start']['row']}"
+        for name, file in sorted(policies.items())
+        for span in file.get("not_covered", [])
+    ]
+    return 100.0 * covered / max(1, covered + missed), uncovered
+
+
+def _lay_out_tests(sources: Sources, assembled: Assembled, work: Path) -> dict[str, str]:
+    """Bundle and tests as one tree; the author's file for each of its files."""
+    lay_out(assembled.files, work / "bundle")
+    folders = {f"sidegate/policies/{name}": folder for name, folder in assembled.folders.items()}
+    folders["sidegate/decision"] = sources.shipped / "sidegate" / "decision"
+    authors = {f"bundle/{name}": str(file) for name, file in assembled.authors.items()}
+    for place, folder in folders.items():
+        for file in sorted(folder.glob("*_test.rego")):
+            lay_out({f"{place}/{file.name}": file.read_bytes()}, work / "bundle")
+            authors[f"bundle/{place}/{file.name}"] = str(file)
+    return authors
+
+
+def collect(sources: Sources, assembled: Assembled) -> tuple[_Collected, _Collected]:
+    """Samples and pardons of the shipped and of the own policies. Raises BundleError with every file that is amiss."""
+    base = orjson.loads((sources.shipped / "samples" / "input.json").read_bytes())
+    shipped: _Collected = ([], {})
+    own: _Collected = ([], {})
+    problems: list[str] = []
+    for name, folder in assembled.folders.items():
+        samples, pardons = shipped if folder.is_relative_to(sources.shipped) else own
+        for stem, effect in EFFECTS.items():
+            file = folder / "samples" / f"{stem}.json"
+            try:
+                samples += read_samples(name, effect, orjson.loads(file.read_bytes()), base)
+            except (OSError, orjson.JSONDecodeError, SampleError) as error:
+                problems.append(f"{file}: {error}")
+        file = folder / "samples" / "pardons.json"
+        try:
+            pardons[name] = read_pardons(orjson.loads(file.read_bytes())) if file.exists() else []
+        except (orjson.JSONDecodeError, SampleError) as error:
+            problems.append(f"{file}: {error}")
+    if problems:
+        raise BundleError(problems)
+    return shipped, own
+
+
+def _pardon(sample: Sample, mutant: Mutant, pardons: Mapping[str, Sequence[Pardon]]) -> Pardon | None:
+    return next((pardon for pardon in pardons[sample.policy] if pardon.covers(sample.name, mutant)), None)
+
+
+def _effect(decision: Any) -> str:
+    return str(decision.get("effect")) if isinstance(decision, Mapping) else "refused"
+
+
+async def _answering(session: aiohttp.ClientSession, process: asyncio.subprocess.Process) -> None:
+    """Wait for OPA, at most ten seconds. Raises OpaFailedError."""
+    for _ in range(500):
+        with contextlib.suppress(aiohttp.ClientError, OSError):
+            async with session.get("http://opa/health?bundles") as answer:
+                if answer.status == 200:
+                    return
+        if process.returncode is not None:
+            break
+        await asyncio.sleep(0.02)
+    raise opa_cli.OpaFailedError("OPA does not serve the bundle")

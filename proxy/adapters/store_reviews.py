@@ -1,0 +1,239 @@
+"""Port Reviews of the embedded store: holds, approvals and those who wait for them (design section 12)."""
+
+import asyncio
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+
+from proxy.adapters.store_calls import EmbeddedCalls
+from proxy.adapters.store_log import StateLog
+from proxy.core.conversation import Conversation
+from proxy.core.hold_rules import (
+    Hold,
+    HoldLimits,
+    answered_no,
+    concluded,
+    deadline,
+    refuse_over_limits,
+    same_question,
+    void,
+)
+from proxy.core.review import Review, ReviewStatus
+from proxy.core.state_json import review_to_json
+from proxy.errors import Code, Refusal
+from proxy.ports import Clock
+
+SIDEGATE = "sidegate"  # who concludes what nobody has answered
+
+
+class EmbeddedReviews:
+    """Checks and writes happen without an await between them, so the first answer wins and one approval is spent once."""
+
+    def __init__(self, log: StateLog, clock: Clock, calls: EmbeddedCalls, limits: HoldLimits) -> None:
+        self._log = log
+        self._clock = clock
+        self._calls = calls
+        self._limits = limits
+        self._live: dict[str, int] = {}  # review -> callers inside `request` or `outcome`
+        self._waiting: dict[str, set[asyncio.Future[None]]] = {}
+        self._released = False
+        self._written: dict[str, int] = {}  # review -> its last record, until that is known to be on disk
+
+    async def request(self, review: Review) -> Review:
+        """An open review of an identical call that nobody waits on, the rejection that answers it already, or this one.
+        The call's reservation becomes the hold."""
+        self._log.refuse_if_behind()
+        conversation = self._log.state.conversation(review.conversation)
+        if conversation is None:
+            raise Refusal(Code.UNKNOWN_CONVERSATION, "this conversation is not registered")
+        self._sweep()
+        self._cancel_void(conversation)
+        known = self._known_answer(review)
+        if known is None:
+            known = self._create(review, conversation)
+        elif known.status.open and known.call_id != review.call_id:
+            self._log.write({"kind": "review_attached", "review": known.id, "call": review.call_id})
+        self._calls.release(review.call_id)
+        self._log.leave(review.call_id)
+        with self._alive(known.id):
+            await self._durable(known.id)
+            return self._get(known.id).review
+
+    async def outcome(self, review_id: str, seconds: float) -> Review:
+        """Wait until it is no longer pending, until it expires, or for `seconds`."""
+        self._expire_if_due(self._get(review_id))
+        with self._alive(review_id):
+            review = self._get(review_id).review
+            if review.status is ReviewStatus.PENDING and not self._released:
+                left = (deadline(review) - self._clock.now()).total_seconds()
+                await self._changed(review_id, min(seconds, left))
+                self._expire_if_due(self._get(review_id))
+            await self._durable(review_id)
+            return self._get(review_id).review
+
+    async def resolve(self, review_id: str, status: ReviewStatus, by: str, comment: str | None) -> Review:
+        """Approve or reject. First answer wins, durably."""
+        if status not in (ReviewStatus.APPROVED, ReviewStatus.REJECTED):
+            raise ValueError(f"a review is answered with approved or rejected, not {status}")
+        hold = self._expire_if_due(self._get(review_id))
+        if hold.review.status is ReviewStatus.EXPIRED:
+            raise Refusal(Code.REVIEW_EXPIRED, "nobody answered in time, which was a no", review_id=review_id)
+        if hold.review.status is not ReviewStatus.PENDING:
+            raise concluded(f"{hold.review.by} was first: this review is {hold.review.status}", hold.review)
+        review = self._conclude(hold, status, by, comment)
+        await self._durable(review_id)
+        return review
+
+    async def cancel(self, review_id: str, why: str) -> Review:
+        """End an open review that nobody needs any more."""
+        hold = self._expire_if_due(self._get(review_id))
+        if not hold.review.status.open:
+            raise concluded(f"this review is {hold.review.status} already", hold.review)
+        review = self._conclude(hold, ReviewStatus.CANCELLED, SIDEGATE, why)
+        await self._durable(review_id)
+        return review
+
+    async def find(self, *, review_id: str | None = None, call_id: str | None = None) -> Sequence[Review]:
+        """By id, by a call that waits on it, or all that are known (open ones and the last thousand others), newest first."""
+        self._sweep()
+        state = self._log.state
+        if review_id is None and call_id is None:
+            return [hold.review for hold in reversed(state.holds.values())]
+        name = state.by_call.get(call_id or "") if review_id is None else review_id
+        hold = state.holds.get(name or "")
+        return [] if hold is None else [hold.review]
+
+    def release_all(self) -> None:
+        """The process ends: let all who wait, and all who come yet, go with the review as it stands."""
+        self._released = True
+        for name in list(self._waiting):
+            self._wake(name)
+
+    async def expire(self) -> int:
+        """End all that are due, approved ones that were never used among them. Returns how many."""
+        count = self._sweep()
+        for name in list(self._written):
+            if name not in self._log.state.holds:
+                del self._written[name]
+            with suppress(Refusal):  # not on disk, it is found expired again at the next start
+                await self._durable(name)
+        return count
+
+    def _known_answer(self, wanted: Review) -> Review | None:
+        state = self._log.state
+        for hold in state.open_holds(wanted.conversation):
+            if not self._live.get(hold.review.id) and same_question(hold.review, wanted):
+                return hold.review
+        names = state.by_conversation.get(wanted.conversation, ())
+        return answered_no((state.holds[name] for name in names), wanted, self._clock.now())
+
+    def _create(self, review: Review, conversation: Conversation) -> Review:
+        state = self._log.state
+        if review.id in state.holds:
+            raise ValueError(f"review {review.id} exists")
+        refuse_over_limits(state.open_holds(), review, conversation, self._limits)
+        own = self._calls.reservation(review.call_id)
+        labels = own.labels if own is not None else ()
+        record = {
+            "kind": "review_requested",
+            "call": review.call_id,
+            "conversation": review.conversation,
+            "review": review_to_json(review),
+            "number": None if own is None else own.number,
+            "system": "" if own is None else own.system,
+            "effect": "" if own is None else own.effect,
+            "labels": list(labels),
+            "baseline": {
+                "labels": sorted(conversation.labels.union(labels)),
+                "untrusted": conversation.untrusted or (own is not None and own.untrusted),
+            },
+        }
+        self._written[review.id] = self._log.write(record)
+        return review
+
+    def _conclude(self, hold: Hold, status: ReviewStatus, by: str, comment: str | None) -> Review:
+        name = hold.review.id
+        record = {
+            "kind": "review_resolved",
+            "review": name,
+            "call": hold.review.call_id,
+            "conversation": hold.review.conversation,
+            "status": status.value,
+            "by": by,
+            "comment": comment,
+            "resolved_at": self._clock.now().isoformat(),
+        }
+        self._written[name] = self._log.write(record)
+        self._wake(name)
+        return self._get(name).review
+
+    def _wake(self, review_id: str) -> None:
+        for future in self._waiting.get(review_id, ()):
+            if not future.done():
+                future.set_result(None)
+
+    def _sweep(self) -> int:
+        due = [hold for hold in self._log.state.open_holds() if deadline(hold.review) <= self._clock.now()]
+        for hold in due:
+            self._expire_if_due(hold)
+        return len(due)
+
+    def _expire_if_due(self, hold: Hold) -> Hold:
+        review = hold.review
+        if not review.status.open or self._clock.now() < deadline(review):
+            return hold
+        unused = review.status is ReviewStatus.APPROVED and not review.uses
+        why = f"approved by {review.by}, and not used in time" if unused else None
+        self._conclude(hold, ReviewStatus.EXPIRED, SIDEGATE, why)
+        return self._get(review.id)
+
+    def _cancel_void(self, conversation: Conversation) -> None:
+        for hold in self._log.state.open_holds(conversation.id):
+            if hold.review.status is ReviewStatus.APPROVED and void(hold, conversation):
+                self._conclude(
+                    hold,
+                    ReviewStatus.CANCELLED,
+                    SIDEGATE,
+                    "the conversation has read more since the approval was given",
+                )
+
+    def _get(self, review_id: str) -> Hold:
+        hold = self._log.state.holds.get(review_id)
+        if hold is None:
+            raise Refusal(Code.UNKNOWN_CALL, "no such review is known")
+        return hold
+
+    async def _durable(self, review_id: str) -> None:
+        seq = self._written.get(review_id)
+        if seq is None:
+            return
+        await self._log.durable(seq)
+        if self._written.get(review_id) == seq:
+            del self._written[review_id]
+
+    async def _changed(self, review_id: str, seconds: float) -> None:
+        """Return when it is concluded, or after `seconds` of the clock."""
+        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiting.setdefault(review_id, set()).add(future)
+        timer = asyncio.create_task(self._ring(future, seconds))
+        try:
+            await future
+        finally:
+            timer.cancel()
+            self._waiting[review_id].discard(future)
+            if not self._waiting[review_id]:
+                del self._waiting[review_id]
+
+    async def _ring(self, future: "asyncio.Future[None]", seconds: float) -> None:
+        await self._clock.sleep(max(0.0, seconds))
+        if not future.done():
+            future.set_result(None)
+
+    @contextmanager
+    def _alive(self, review_id: str) -> Iterator[None]:
+        self._live[review_id] = self._live.get(review_id, 0) + 1
+        try:
+            yield
+        finally:
+            self._live[review_id] -= 1
+            if not self._live[review_id]:
+                del self._live[review_id]

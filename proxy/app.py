@@ -1,0 +1,330 @@
+"""The composition root: the only place that knows every adapter. What starts last is ended first."""
+
+import asyncio
+import contextlib
+import logging
+import random
+import signal
+import sys
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from typing import Any
+
+import aiohttp
+
+from proxy.adapters.clock import SystemClock
+from proxy.adapters.credentials import Credentials
+from proxy.adapters.executors import Executors
+from proxy.adapters.http_exchange import HttpExchange
+from proxy.adapters.http_facts import HttpFacts
+from proxy.adapters.http_upstream import HttpUpstreams
+from proxy.adapters.journal import Journal
+from proxy.adapters.opa import OpaPolicy
+from proxy.adapters.opa_process import SupervisedOpa
+from proxy.adapters.opa_transport import SidecarOpaClient
+from proxy.adapters.own_tools import OwnTools
+from proxy.adapters.policy_source import PolicySource
+from proxy.adapters.snapshots import SnapshotKeeper
+from proxy.adapters.state_directory import UnusableError, make_private, read_or_make_key
+from proxy.adapters.store_embedded import EmbeddedStore, open_store
+from proxy.adapters.verifiers import attestations, verifier
+from proxy.adapters.workshop import Workshop
+from proxy.core.hold_rules import HoldLimits
+from proxy.core.limits import Gate
+from proxy.errors import Refusal
+from proxy.identify import Identify
+from proxy.model import Agent
+from proxy.pipeline import Pipeline
+from proxy.ports import TokenVerifier
+from proxy.register import Registrar
+from proxy.server.agent import LOOPBACK, AgentPort
+from proxy.server.listeners import Listeners
+from proxy.server.probe import ProbePort
+from proxy.server.review import ReviewPort
+from proxy.settings import Settings
+from proxy.telemetry.setup import Instruments, instruments
+
+LOOK_EVERY = 2.0  # seconds between looks at catalog and policy files
+EXPIRE_EVERY = 1.0  # seconds between sweeps over holds
+
+_log = logging.getLogger("sidegate")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sidecar:
+    """A running sidecar."""
+
+    settings: Settings
+    pipeline: Pipeline
+    store: EmbeddedStore
+    journal: Journal
+    snapshots: SnapshotKeeper
+    policy_source: PolicySource
+    listeners: Listeners
+    opa: SupervisedOpa | None
+
+    def ready(self) -> bool:
+        """Whether calls are decided at present."""
+        return not self.pipeline.gate.closed and (self.opa is None or self.opa.alive)
+
+    def status(self) -> Mapping[str, Any]:
+        """Figures for the review port and the start line."""
+        snapshot, head = self.snapshots.current(), self.journal.head
+        return {
+            "revision": snapshot.revision,
+            "policy": snapshot.policy_revision,
+            "catalog": snapshot.catalog.revision,
+            "tools": len(snapshot.catalog.tools),
+            "quarantined": sorted(t.name for t in snapshot.catalog.tools.values() if t.quarantined),
+            "policies": dict(self.policy_source.modes),
+            "warnings": list(self.policy_source.warnings),
+            "registration": self.settings.registration,
+            "enforcement": "cooperative, or credential held by the sidecar where upstreams have one",
+            "in_flight": self.pipeline.gate.inside,
+            "ready": self.ready(),
+            "journal": {"seq": head.seq, "hash": head.hash, "segment": head.segment},
+        }
+
+
+async def serve(settings: Settings) -> None:
+    """Run until SIGTERM or SIGINT, then drain. Raises UnusableError before any port is bound if it cannot start."""
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    async with AsyncExitStack() as stack:
+        sidecar = await start(settings, stack)
+        _log.info("ready", extra={"fields": sidecar.status()})
+        await stop.wait()
+        await drain(sidecar)
+
+
+async def drain(sidecar: Sidecar) -> None:
+    """Unready at once, no new calls, those under way end, held ones get their answer; then whatever is left is left."""
+    sidecar.pipeline.gate.closed = True
+    await sidecar.listeners.stop_accepting()
+    sidecar.store.reviews.release_all()
+    under_way = set(sidecar.pipeline.running.values())
+    if under_way:
+        await asyncio.wait(under_way, timeout=sidecar.settings.drain)
+    _log.info("drained", extra={"fields": {"left": sum(not task.done() for task in under_way)}})
+
+
+async def start(settings: Settings, stack: AsyncExitStack) -> Sidecar:
+    """Everything, in order: state, policy, upstreams, the line, and the ports last."""
+    clock = SystemClock()
+    make_private(settings.state)
+    observed = instruments(settings.variables, clock)
+    stack.push_async_callback(observed.close)
+    journal, store = await _state(settings, clock, stack)
+    policy, opa, source, snapshots = await _policy(settings, clock, stack, journal, observed)
+    session = await stack.enter_async_context(aiohttp.ClientSession(cookie_jar=aiohttp.DummyCookieJar()))
+    agent = Agent(**settings.agent)
+    users = verifier(settings.tokens, session, clock)
+    identify = Identify(conversations=store.conversations, tokens=users, clock=clock, agent=agent)
+    pipeline = await _pipeline(settings, clock, stack, store, policy, snapshots, identify, observed)
+    listeners = Listeners()
+    sidecar = Sidecar(
+        settings=settings,
+        pipeline=pipeline,
+        store=store,
+        journal=journal,
+        snapshots=snapshots,
+        policy_source=source,
+        listeners=listeners,
+        opa=opa,
+    )
+    observed.known_tools = lambda: snapshots.current().catalog.tools
+    for work in (snapshots.watch(LOOK_EVERY), _expire(store, clock)):
+        _in_background(work, stack)
+    stack.push_async_callback(listeners.close)
+    registrar = Registrar(
+        identify=identify, attestations=attestations(settings, clock), max_age=settings.conversation_ttl
+    )
+    reviewers = verifier(settings.reviewers, session, clock)
+    await _bind(settings, sidecar, registrar, reviewers, observed)
+    return sidecar
+
+
+async def _state(settings: Settings, clock: SystemClock, stack: AsyncExitStack) -> tuple[Journal, EmbeddedStore]:
+    """The journal, the state rebuilt from it, and an end for every call that the last process left executing."""
+    directory = settings.state / "journal"
+    journal = Journal.open(
+        directory,
+        chain=settings.agent.get("pod") or "sidegate",
+        clock=clock,
+        copy=sys.stdout.buffer if settings.audit_copy else None,
+    )
+    stack.push_async_callback(journal.close)
+    limits = settings.limits
+    store = await open_store(
+        settings.state / "state.sqlite",
+        journal,
+        directory,
+        clock=clock,
+        limits=HoldLimits(
+            conversation=limits.holds_per_conversation,
+            principal=limits.holds_per_principal,
+            agent=limits.holds_per_agent,
+            total=limits.holds,
+            new_per_hour=limits.new_holds_per_hour,
+            rejections=limits.rejections,
+        ),
+        in_memory=limits.conversations_in_memory,
+    )
+    stack.push_async_callback(store.close)
+    recovered = await store.recover()
+    if recovered:
+        _log.warning("calls were executing when the last process ended", extra={"fields": {"recovered": recovered}})
+    return journal, store
+
+
+async def _policy(
+    settings: Settings, clock: SystemClock, stack: AsyncExitStack, journal: Journal, observed: Instruments
+) -> tuple[OpaPolicy, SupervisedOpa | None, PolicySource, SnapshotKeeper]:
+    """OPA, the bundle that it reads, and the snapshot of catalog and policy."""
+    workshop = Workshop(settings)
+    binary = workshop.opa()
+    bundle = settings.opa.bundle or settings.state / "bundle" / "policy.tar.gz"
+    opa = None
+    if settings.opa.mode == "supervised":
+        opa = SupervisedOpa(
+            binary=binary,
+            bundle=bundle,
+            directory=settings.state / "opa",
+            clock=clock,
+            on_log=lambda line: _log.info("opa: %s", line.get("msg", ""), extra={"fields": dict(line)}),
+            tracing=observed.opa_target,
+        )
+    client = SidecarOpaClient(settings.opa.address if opa is None else opa.address, deadline=settings.opa.deadline)
+    await stack.enter_async_context(client)
+    policy = OpaPolicy(client)
+    source = PolicySource(
+        opa=binary,
+        sources=workshop.sources,
+        settings=settings.policy,
+        output=bundle,
+        policy=policy,
+        clock=clock,
+        started=_once(opa, stack),
+        credentials=frozenset(settings.credentials),
+    )
+    snapshots = SnapshotKeeper(
+        settings.catalog,
+        prepare=source.prepare,
+        report=_reporter(journal),
+        clock=clock,
+        also=(settings.policy, *settings.policy_folders),
+    )
+    snapshot = await snapshots.reload()
+    journal.append({"kind": "reload", "revision": snapshot.revision, "policies": dict(source.modes)})
+    return policy, opa, source, snapshots
+
+
+async def _pipeline(
+    settings: Settings,
+    clock: SystemClock,
+    stack: AsyncExitStack,
+    store: EmbeddedStore,
+    policy: OpaPolicy,
+    snapshots: SnapshotKeeper,
+    identify: Identify,
+    observed: Instruments,
+) -> Pipeline:
+    """The line itself, with tracing wrapped around its ports."""
+    exchange = HttpExchange(clock)
+    stack.push_async_callback(exchange.close)
+    credentials = Credentials(settings.credentials, settings.variables, clock, _log.warning)
+    own_tools = OwnTools(clock)
+    http = HttpUpstreams(exchange, credentials, clock, random.random)
+    traced_policy, traced_facts, traced_executor = observed.traced(
+        policy, HttpFacts(exchange, credentials), Executors({"http": http, "caller": own_tools})
+    )
+    return Pipeline(
+        identify=identify,
+        snapshots=snapshots,
+        conversations=store.conversations,
+        calls=store.calls,
+        reviews=store.reviews,
+        policy=traced_policy,
+        facts=traced_facts,
+        executor=traced_executor,
+        own_tools=own_tools,
+        telemetry=observed.telemetry,
+        clock=clock,
+        key=read_or_make_key(settings.state / "key"),
+        gate=Gate(limit=settings.limits.in_flight),
+        patience=settings.patience,
+        review_ttl=settings.review_ttl,
+    )
+
+
+async def _bind(
+    settings: Settings, sidecar: Sidecar, registrar: Registrar, reviewers: TokenVerifier, observed: Instruments
+) -> None:
+    """The probe port first, so that a start can be watched; the agent port last, when every call can be decided."""
+    agent = AgentPort(
+        pipeline=sidecar.pipeline,
+        registrar=registrar,
+        body_bytes=settings.limits.body_bytes,
+        hosts=None if settings.agent_port.path else LOOPBACK | {settings.agent_port.host},
+    )
+    store = sidecar.store
+    review = ReviewPort(
+        reviews=store.reviews, conversations=store.conversations, verifier=reviewers, status=sidecar.status
+    )
+    probe = ProbePort(ready=sidecar.ready, metrics=observed.metrics.exposition)
+    for application, listen in (
+        (probe.application(), settings.probe_port),
+        (review.application(), settings.review_port),
+        (agent.application(), settings.agent_port),
+    ):
+        try:
+            await sidecar.listeners.bind(application, listen)
+        except OSError as e:
+            raise UnusableError(f"{listen.path or f'{listen.host}:{listen.port}'} cannot be bound: {e.strerror}") from e
+
+
+def _once(opa: SupervisedOpa | None, stack: AsyncExitStack) -> Callable[[], Awaitable[None]]:
+    started = False
+
+    async def start_opa() -> None:
+        nonlocal started
+        if opa is not None and not started:
+            await opa.start()
+            stack.push_async_callback(opa.close)
+            started = True
+
+    return start_opa
+
+
+def _reporter(journal: Journal) -> Callable[[Sequence[str]], None]:
+    def report(sentences: Sequence[str]) -> None:
+        for sentence in sentences:
+            _log.error("catalog or policy was not taken over; the one before stays in force: %s", sentence)
+        if sentences:
+            with contextlib.suppress(Refusal):
+                journal.append({"kind": "reload", "failed": True, "problems": list(sentences)[:20]})
+
+    return report
+
+
+async def _expire(store: EmbeddedStore, clock: SystemClock) -> None:
+    while True:
+        await clock.sleep(EXPIRE_EVERY)
+        try:
+            await store.reviews.expire()
+        except Refusal as refusal:
+            _log.warning("holds could not be expired: %s", refusal.message)
+
+
+def _in_background(work: Coroutine[Any, Any, None], stack: AsyncExitStack) -> None:
+    task = asyncio.create_task(work)
+
+    async def end() -> None:
+        task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await task
+
+    stack.push_async_callback(end)

@@ -1,0 +1,1 @@
+"""The `sidegate` command: one module a subcommand; `main` puts them together."""

@@ -1,0 +1,42 @@
+"""Entry point of the `sidegate` command: the whole command line, and exit codes."""
+
+import argparse
+import sys
+from collections.abc import Sequence
+
+from proxy import __version__
+from proxy.cli import audit, check, demo, init, policy, review, serve, stop
+from proxy.cli.common import EXIT_CODES, Failure
+
+_MODULES = (serve, demo, init, check, policy, review, stop, audit)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Entry point of the console script; returns the exit code."""
+    parser = build_parser()
+    args = parser.parse_args(arguments)
+    try:
+        return int(args.handler(args))
+    except Failure as failure:
+        for problem in failure.problems:
+            print(f"sidegate: {problem}", file=sys.stderr)
+        return failure.exit_code
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:
+        return 141
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The whole command line."""
+    parser = argparse.ArgumentParser(
+        prog="sidegate",
+        description="The policy sidecar for AI agents' tool calls.",
+        epilog=f"Exit codes: {EXIT_CODES}",
+        allow_abbrev=False,
+    )
+    parser.add_argument("--version", action="version", version=f"sidegate {__version__}")
+    subparsers = parser.add_subparsers(metavar="COMMAND", required=True)
+    for module in _MODULES:
+        module.add_parser(subparsers)
+    return parser

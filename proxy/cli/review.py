@@ -1,0 +1,114 @@
+"""`sidegate review list | show | approve | reject`: what waits for a person, through the review port."""
+
+import argparse
+from collections.abc import Mapping
+from typing import Any
+
+from proxy.cli.common import OK, ask_review_port, clean, emit, review_port_arguments, say, table
+
+
+def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    """Register the subcommand."""
+    parser = subparsers.add_parser("review", help="list, show, approve or reject held calls")
+    actions = parser.add_subparsers(metavar="ACTION", required=True)
+    listed = actions.add_parser("list", help="held calls, newest first")
+    listed.add_argument("--status", default="pending", help="pending, approved, rejected, expired, spent or all")
+    listed.set_defaults(handler=_list)
+    shown = actions.add_parser("show", help="one held call whole: what will run, why it is held, what led here")
+    shown.set_defaults(handler=_show)
+    approve = actions.add_parser("approve", help="say yes to exactly the call that was shown")
+    approve.add_argument("--digest", required=True, help="the digest as `review show` printed it")
+    approve.set_defaults(handler=_approve)
+    reject = actions.add_parser("reject", help="say no; the comment goes back to the model")
+    reject.set_defaults(handler=_reject)
+    for action in (shown, approve, reject):
+        action.add_argument("review", metavar="REVIEW", help="the review's id")
+    for action in (approve, reject):
+        action.add_argument("--comment", default="", help="why")
+    for action in (listed, shown, approve, reject):
+        review_port_arguments(action)
+
+
+def _list(args: argparse.Namespace) -> int:
+    reviews = ask_review_port(args, "GET", f"/v1/reviews?status={args.status}")
+    if args.json:
+        emit(reviews)
+        return OK
+    if not reviews:
+        say("nothing is held")
+        return OK
+    table(
+        reviews,
+        [
+            ("REVIEW", lambda r: r["id"]),
+            ("STATUS", lambda r: r["status"]),
+            ("TOOL", lambda r: r["tool"]),
+            ("FOR", lambda r: r["principal"]["name"] or r["principal"]["id"]),
+            ("REASONS", lambda r: ", ".join(sorted(_codes(r)))),
+            ("APPROVERS", lambda r: ", ".join(r["approvers"]) or "any reviewer"),
+            ("EXPIRES", lambda r: r["expires_at"]),
+        ],
+    )
+    return OK
+
+
+def _show(args: argparse.Namespace) -> int:
+    review = ask_review_port(args, "GET", f"/v1/reviews/{args.review}")
+    if args.json:
+        emit(review)
+        return OK
+    for line in _lines(review):
+        say(line)
+    return OK
+
+
+def _approve(args: argparse.Namespace) -> int:
+    return _resolve(args, "approve", {"digest": args.digest, "comment": args.comment})
+
+
+def _reject(args: argparse.Namespace) -> int:
+    return _resolve(args, "reject", {"comment": args.comment})
+
+
+def _resolve(args: argparse.Namespace, verb: str, body: dict[str, str]) -> int:
+    review = ask_review_port(args, "POST", f"/v1/reviews/{args.review}/{verb}", body)
+    if args.json:
+        emit(review)
+    else:
+        say(f"{review['id']} is {review['status']}, by {clean(review['by'])}")
+    return OK
+
+
+def _lines(review: dict[str, Any]) -> list[str]:
+    principal, masked = review["principal"], " (secrets are masked)" if review["arguments_masked"] else ""
+    earlier = [
+        f"{c['seq']}. {c['tool']} ({c['system']}, {c['effect']}): {c['outcome']}" for c in review["earlier_calls"]
+    ]
+    rows = [
+        ("review", [f"{review['id']}  {review['status']}, until {review['expires_at']}"]),
+        ("will run", [f"{review['tool']} version {review['version']}{masked}"]),
+        ("", [f"{name} = {_value(value)}" for name, value in review["arguments"].items()]),
+        ("digest", [review["digest"]]),
+        ("for", [f"{principal['name']} ({principal['id']}), conversation {review['conversation']}"]),
+        ("held for", _sentences(review)),
+        ("approvers", [", ".join(review["approvers"]) or "any reviewer"]),
+        ("trace", [review["trace_id"]]),
+        ("earlier", earlier or ["no earlier calls"]),
+    ]
+    if review["agent_says"]:
+        rows.append(("the agent says (a claim, not a fact)", [review["agent_says"]]))
+    return [f"{title if n == 0 else '':<12}{clean(line)}" for title, lines in rows for n, line in enumerate(lines)]
+
+
+def _value(value: object) -> str:
+    text = clean(value)
+    length = f"  [{len(text)} characters]" if len(text) > 200 else ""
+    return text + length
+
+
+def _sentences(review: dict[str, Any]) -> list[str]:
+    return [f"{policy}/{r['code']}: {r.get('message', '')}" for policy, said in review["reasons"].items() for r in said]
+
+
+def _codes(review: Mapping[str, Any]) -> set[str]:
+    return {r["code"] for said in review["reasons"].values() for r in said}

@@ -1,0 +1,51 @@
+"""`sidegate serve`: run the sidecar."""
+
+import argparse
+import asyncio
+import sys
+from collections.abc import Coroutine
+from typing import Any
+
+from proxy.cli.common import OK, USAGE, Failure, settings_argument
+from proxy.settings import SettingsError, read
+
+
+def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    """Register the subcommand."""
+    parser = subparsers.add_parser("serve", help="run the sidecar until SIGTERM")
+    settings_argument(parser)
+    parser.add_argument("--log-level", default="info", choices=("debug", "info", "warning", "error"), help="of the log")
+    parser.set_defaults(handler=_serve)
+
+
+def _serve(args: argparse.Namespace) -> int:
+    from proxy import app
+    from proxy.adapters.bundle import BundleError
+    from proxy.adapters.journal import JournalError
+    from proxy.adapters.opa_process import OpaStartError
+    from proxy.adapters.state_directory import UnusableError
+    from proxy.adapters.watched_file import UnusableFileError
+    from proxy.core.catalog import CatalogError
+    from proxy.telemetry import logs
+
+    logs.configure(args.log_level.upper(), sys.stderr)
+    try:
+        settings = read(args.settings)
+        _run(app.serve(settings))
+    except (SettingsError, CatalogError, BundleError) as e:
+        raise Failure(*e.problems, exit_code=USAGE) from None
+    except (UnusableError, JournalError, OpaStartError, UnusableFileError, ValueError) as e:
+        raise Failure(str(e), exit_code=USAGE) from None
+    return OK
+
+
+def _run(work: Coroutine[Any, Any, None]) -> None:
+    import gc
+
+    import uvloop
+
+    # What lives as long as the process is not worth a look at each collection (performance.md 6: generation 2 took 11 ms).
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 20)
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(work)

@@ -1,0 +1,96 @@
+"""Bounds and small refusals of the pipeline."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TypeVar
+
+from proxy.errors import Code, Ran, Refusal
+from proxy.model import ToolCall
+
+MAX_REPEATS = 3
+MAX_REMEMBERED = 1000
+
+T = TypeVar("T")
+
+
+@dataclass(slots=True, kw_only=True)
+class Gate:
+    """How many calls may be under way. Over it a call is refused, not queued; a held call does not count."""
+
+    limit: int
+    inside: int = 0
+    closed: bool = False
+
+    def enter(self) -> None:
+        """Count one call in. Raises Refusal overloaded."""
+        if self.closed:
+            raise Refusal(Code.OVERLOADED, "Sidegate is shutting down and takes no new calls", retry_after=5)
+        if self.inside >= self.limit:
+            raise Refusal(Code.OVERLOADED, f"more than {self.limit} calls are under way", retry_after=1)
+        self.inside += 1
+
+    def leave(self) -> None:
+        """Count it out again."""
+        self.inside -= 1
+
+    @contextmanager
+    def outside(self) -> Iterator[None]:
+        """A call that waits for a person takes no place."""
+        self.inside -= 1
+        try:
+            yield
+        finally:
+            self.inside += 1
+
+
+def refuse_stopped(switch: str | None) -> None:
+    """Raises Refusal stopped if a stop switch stands in the way."""
+    if switch is not None:
+        raise Refusal(Code.STOPPED, switch, fix="nothing will run until an operator lifts the stop; tell the user")
+
+
+def refuse_repeated(times: int) -> None:
+    """Raises Refusal repeated_call after the same call has been refused or has failed too often in a row."""
+    if times >= MAX_REPEATS:
+        raise Refusal(
+            Code.REPEATED_CALL,
+            f"this very call was refused or failed {times} times in a row; it was not tried again",
+            fix="change the call or tell the user",
+        )
+
+
+def remember(held: dict[str, ToolCall], review_id: str, call: ToolCall) -> None:
+    """Keep the newest held calls as they came, secrets included, in memory only."""
+    held.setdefault(review_id, call)
+    while len(held) > MAX_REMEMBERED:
+        del held[next(iter(held))]
+
+
+def known(value: T | None) -> T:
+    """A value that an earlier step has set."""
+    if value is None:
+        raise ValueError("a step of the pipeline was left out")
+    return value
+
+
+def withheld(unrecorded: Refusal, refusal: Refusal | None, *, committed: bool) -> Refusal:
+    """What the agent sees when the terminal record could not be written: never a result, and the truth about what ran."""
+    if not committed:
+        return refusal or unrecorded
+    ran = Ran.YES if refusal is None else refusal.ran
+    return Refusal(unrecorded.code, "the outcome could not be recorded, so the result is withheld", ran=ran)
+
+
+def unknown_revision(revision: str) -> Refusal:
+    """OPA answered for a policy that this process has not loaded."""
+    return Refusal(
+        Code.POLICY_UNAVAILABLE,
+        "policy is being changed; nothing was executed",
+        details={"cause": "unknown_revision", "revision": revision[:64]},
+    )
+
+
+def unknown_call() -> Refusal:
+    """No such call, or not this caller's: one answer for both."""
+    return Refusal(Code.UNKNOWN_CALL, "no such call is open here")

@@ -1,0 +1,46 @@
+"""The only place where a permit is made: an executor takes nothing else (design section 4, step 8)."""
+
+from dataclasses import dataclass
+
+from proxy.core.tool import CheckedCall, Snapshot
+from proxy.errors import Code, Refusal
+from proxy.model import Caller, Decision, Effect, Reason
+
+_MAKER = object()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Permit:
+    """Proof in the type system that this very call was allowed. Only `grant` can make one."""
+
+    call_id: str
+    checked: CheckedCall
+    caller: Caller
+    decision: Decision
+    snapshot: Snapshot
+    maker: object
+
+    def __post_init__(self) -> None:
+        if self.maker is not _MAKER:
+            raise TypeError("a Permit is made by core.permit.grant only")
+
+
+def grant(call_id: str, checked: CheckedCall, caller: Caller, decision: Decision, snapshot: Snapshot) -> Permit:
+    """A permit for an allowed call. Raises Refusal denied, with what the policies said, for any other effect."""
+    if decision.effect is not Effect.ALLOW:
+        raise denial(decision)
+    return Permit(call_id=call_id, checked=checked, caller=caller, decision=decision, snapshot=snapshot, maker=_MAKER)
+
+
+def denial(decision: Decision) -> Refusal:
+    """The refusal that a decision which does not allow amounts to: messages and fixes of its reasons, never values."""
+    reasons = decision.deny or decision.review or (Reason(policy="decision", code="not_granted"),)
+    message = "; ".join(r.message for r in reasons if r.message) or "no policy grants this call"
+    fix = "; ".join(r.fix for r in reasons if r.fix) or None
+    return Refusal(
+        Code.DENIED,
+        message,
+        fix=fix,
+        reasons=tuple((r.policy, r.code) for r in reasons),
+        approvers=tuple(sorted({a for r in reasons for a in r.approvers})),
+    )

@@ -1,0 +1,167 @@
+"""The input document of one decision (design section 9): every key always present, arguments as the very bytes that are sent."""
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+import orjson
+
+from proxy.core import strict_json
+from proxy.core.digest import mask
+from proxy.core.review import Approval
+from proxy.core.tool import CheckedCall, Tool
+from proxy.model import Agent, Caller, EarlierCall, Facts, History, Principal, Registration, ToolCall
+
+SHOWN_CALLS = 20
+
+
+def masked_arguments(checked: CheckedCall, key: bytes) -> bytes:
+    """Arguments as everybody but the upstream may see them: those of role `secret` replaced by a keyed hash."""
+    secrets = checked.tool.paths("secret")
+    if not secrets:
+        return checked.arguments.raw
+    return strict_json.write(mask(checked.arguments.tree, secrets, key))
+
+
+def decision_input(
+    call: ToolCall,
+    call_id: str,
+    checked: CheckedCall,
+    caller: Caller,
+    facts: Facts,
+    *,
+    arguments: bytes,
+    approval: Approval | None,
+    now: datetime,
+) -> bytes:
+    """The document for `decision`, as JSON bytes. `arguments` come masked."""
+    return orjson.dumps(
+        {
+            "conversation": _conversation(caller, facts.history),  # first, so that `compact` finds its calls
+            "call": {
+                "id": call_id,
+                "tool": checked.tool.name,
+                "version": checked.version.version,
+                "dialect": call.dialect,
+                "arguments": orjson.Fragment(arguments),
+                "inputs": {},
+                "digest": checked.digest,
+                "received_at": timestamp(now),
+            },
+            "tool": tool_facts(checked.tool),
+            "agent": agent_facts(caller.agent),
+            "principal": principal_facts(caller.principal, facts.history.principal_counters),
+            "resources": [
+                {
+                    "argument": r.argument,
+                    "type": r.type,
+                    "id": r.id,
+                    "owner": r.owner,
+                    "tenant": r.tenant,
+                    "seen_in_call": r.seen_in_call,
+                }
+                for r in facts.resources
+            ],
+            "grounding": {},
+            "approval": None
+            if approval is None
+            else {"by": approval.by, "at": timestamp(approval.at), "covers": approval.covers},
+            "environment": {"now": timestamp(now), "mode": "enforce"},
+        }
+    )
+
+
+def compact(document: bytes, facts: Facts) -> bytes:
+    """The document for the record: earlier calls as a range of sequence numbers, which a reader rebuilds from the journal."""
+    calls = facts.history.calls[-SHOWN_CALLS:]
+    span = f'{{"first":{calls[0].seq},"last":{calls[-1].seq}}}' if calls else "null"
+    return document.replace(b'"calls":' + _calls(facts.history), f'"calls":{span}'.encode(), 1)
+
+
+def visible_input(caller: Caller, tools: Sequence[Tool], now: datetime) -> bytes:
+    """The document for `visible`: who asks, and the tools there are."""
+    return orjson.dumps(
+        {
+            "agent": agent_facts(caller.agent),
+            "principal": principal_facts(caller.principal, {}),
+            "tools": [tool_facts(tool) for tool in tools],
+            "environment": {"now": timestamp(now), "mode": "enforce"},
+        }
+    )
+
+
+def tool_facts(tool: Tool) -> dict[str, Any]:
+    """What policy may know of a tool: what the catalog declares, never what an upstream says of itself."""
+    return {
+        "name": tool.name,
+        "system": tool.system.name,
+        "audience": tool.system.audience,
+        "effect": tool.effect,
+        "labels": tool.labels,
+        "result_trust": "trusted" if tool.trusted else "untrusted",
+        "risk": tool.risk,
+        "marks": tool.marks,
+        "targets": tool.paths("target"),
+        "records": tool.paths("record"),
+    }
+
+
+def agent_facts(agent: Agent) -> dict[str, str | None]:
+    """The workload, from the platform."""
+    return {
+        "namespace": agent.namespace,
+        "service_account": agent.service_account,
+        "pod": agent.pod,
+        "spiffe_id": agent.spiffe_id,
+    }
+
+
+def principal_facts(principal: Principal, counters: Mapping[str, int]) -> dict[str, Any]:
+    """On whose authority; counters are of the current UTC day."""
+    return {
+        "id": principal.id,
+        "issuer": principal.issuer,
+        "name": principal.name,
+        "tenant": principal.tenant,
+        "roles": principal.roles,
+        "attributes": principal.attributes,
+        "authenticated_at": None if principal.authenticated_at is None else timestamp(principal.authenticated_at),
+        "counters": counters,
+    }
+
+
+def earlier_facts(call: EarlierCall) -> dict[str, Any]:
+    """One earlier call, for display and for combination rules."""
+    return {
+        "seq": call.seq,
+        "tool": call.tool,
+        "system": call.system,
+        "effect": call.effect,
+        "labels": call.labels,
+        "outcome": call.outcome,
+    }
+
+
+def timestamp(moment: datetime) -> str:
+    """RFC 3339 in UTC with microseconds."""
+    return moment.strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+
+
+def _calls(history: History) -> bytes:
+    return orjson.dumps([earlier_facts(call) for call in history.calls[-SHOWN_CALLS:]])
+
+
+def _conversation(caller: Caller, history: History) -> dict[str, Any]:
+    return {
+        "id": caller.conversation,
+        "registered": caller.registered,
+        "registration": Registration(caller.registration),
+        "history": "complete" if history.complete else "unknown",
+        "untrusted_read": history.untrusted_read,
+        "profile": caller.profile,
+        "marks": history.marks,
+        "tools": {name: {"ok": count.ok, "started": count.started} for name, count in history.tools.items()},
+        "counters": history.counters,
+        "calls": orjson.Fragment(_calls(history)),
+        "calls_complete": history.calls_complete and len(history.calls) <= SHOWN_CALLS,
+    }

@@ -1,0 +1,108 @@
+"""The closed JSON Schema of the settings file."""
+
+from collections.abc import Mapping
+from typing import Any
+
+_DURATION = {"type": "string", "pattern": r"^[0-9]+(\.[0-9]+)?(ms|s|m|h)$"}
+_PATH = {"type": "string", "minLength": 1}
+_COUNT = {"type": "integer", "minimum": 1}
+
+
+def _closed(properties: Mapping[str, Any], *required: str) -> dict[str, Any]:
+    return {
+        "type": "object",
+        "additionalProperties": False,
+        "properties": dict(properties),
+        "required": list(required),
+    }
+
+
+_ADDRESS = {"type": "string", "pattern": r"^(unix:.+|.*:[0-9]{1,5})$"}
+_LISTEN = {
+    "anyOf": [
+        _ADDRESS,
+        _closed(
+            {"listen": _ADDRESS, "tls": _closed({"certificate": _PATH, "key": _PATH}, "certificate", "key")}, "listen"
+        ),
+    ]
+}
+_ISSUER = _closed(
+    {
+        "issuer": _PATH,
+        "audience": _PATH,
+        "jwks_url": {"type": "string", "pattern": "^https?://"},
+        "jwks_file": _PATH,
+        "algorithms": {
+            "type": "array",
+            "minItems": 1,
+            "items": {
+                "enum": ["RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA"]
+            },
+        },
+        "claims": _closed({"roles": _PATH, "tenant": _PATH, "name": _PATH}),
+    },
+    "issuer",
+    "audience",
+)
+_TOKENS = _closed({"file": _PATH, "issuers": {"type": "array", "items": _ISSUER}})
+_LIMITS = (
+    "body_bytes",
+    "in_flight",
+    "holds_per_conversation",
+    "holds_per_principal",
+    "holds_per_agent",
+    "holds",
+    "new_holds_per_hour",
+    "rejections",
+    "conversations_in_memory",
+)
+
+SCHEMA: Mapping[str, Any] = _closed(
+    {
+        "state": _PATH,
+        "catalog": _PATH,
+        "policy": _PATH,
+        "policy_folders": {"type": "array", "items": _PATH},
+        "agent_port": _LISTEN,
+        "review_port": _LISTEN,
+        "probe_port": _LISTEN,
+        "opa": _closed(
+            {
+                "mode": {"enum": ["supervised", "external"]},
+                "binary": _PATH,
+                "address": {"type": "string", "pattern": "^(unix:|http://)"},
+                "bundle": _PATH,
+                "deadline": _DURATION,
+            }
+        ),
+        "tokens": _TOKENS,
+        "reviewers": _TOKENS,
+        "registration": {"enum": ["claimed", "attested"]},
+        "attestation": _PATH,
+        "conversation_ttl": _DURATION,
+        "credentials": {
+            "type": "object",
+            "additionalProperties": {
+                "oneOf": [
+                    _closed({"bearer_file": _PATH}, "bearer_file"),
+                    _closed(
+                        {"header_file": _PATH, "header": {"type": "string", "pattern": "^[A-Za-z0-9-]+$"}},
+                        "header_file",
+                        "header",
+                    ),
+                    _closed({"basic_file": _PATH}, "basic_file"),
+                    _closed({"env": {"type": "string", "pattern": "^[A-Z][A-Z0-9_]*$"}}, "env"),
+                ]
+            },
+        },
+        "patience": _DURATION,
+        "review_ttl": _DURATION,
+        "drain": _DURATION,
+        "limits": _closed(dict.fromkeys(_LIMITS, _COUNT)),
+        "agent": _closed({name: {"type": "string"} for name in ("namespace", "service_account", "pod", "spiffe_id")}),
+        "audit_copy": {"type": "boolean"},
+    },
+    "state",
+    "catalog",
+    "policy",
+)

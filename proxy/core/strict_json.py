@@ -1,0 +1,120 @@
+"""The one JSON reader: what two parsers could read differently is refused before anything else looks (RFC 8259, I-JSON RFC 7493).
+
+Theory of operation. A text is read by two parsers of different authors: orjson (refuses NaN, trailing data, BOM, bad UTF-8,
+lone surrogates) and the standard library's, whose hooks see duplicate keys and raw number tokens, which orjson does not. The
+tree keeps each number as the token that was sent (`orjson.Fragment`), so that writing it again changes no digit. Everything
+that is judged is read from the very bytes that are sent on: `write(tree)` -> bytes -> `read_values(bytes)`.
+"""
+
+import json
+import math
+import re
+from collections.abc import Iterable
+from typing import Any, NoReturn
+
+import orjson
+
+from proxy.errors import Code, Refusal
+
+MAX_DEPTH = 64
+MAX_NUMBER_LENGTH = 1024
+
+_TOKENS = re.compile(rb'"(?:[^"\\]|\\.)*"|[\[{]|[\]}]')
+_HAZARDS = re.compile(rb"\\u(?:0000|[dD][89a-fA-F])")
+
+
+def read_tree(text: bytes, what: str = "body") -> Any:
+    """Read one JSON text strictly; numbers stay raw tokens. `what` names the text in errors. Raises Refusal invalid_json."""
+    _check_depth(text, what)
+    try:
+        orjson.loads(text)
+    except orjson.JSONDecodeError as e:
+        raise _invalid(what, _plain(e)) from None
+    try:
+        tree = json.loads(
+            text,
+            object_pairs_hook=_unique,
+            parse_int=_number,
+            parse_float=_number,
+            parse_constant=_constant,
+        )
+    except Refusal as e:
+        raise _invalid(what, e.message) from None
+    except (ValueError, RecursionError) as e:
+        raise _invalid(what, type(e).__name__) from None
+    if _HAZARDS.search(text) and _has_nul(tree):
+        raise _invalid(what, "a NUL character in a string")
+    return tree
+
+
+def write(tree: Any, *, sort_keys: bool = False) -> bytes:
+    """Compact UTF-8 JSON; number tokens, key order and strings as they were read. Sorted by code point on demand."""
+    return orjson.dumps(tree, option=orjson.OPT_SORT_KEYS if sort_keys else None)
+
+
+def read_values(text: bytes) -> Any:
+    """Plain Python values of a text that `write` made: integers exact at any size, fractions as the nearest double."""
+    return json.loads(text)
+
+
+def number_token(value: Any) -> str | None:
+    """The raw token if `value` is a number of a tree, else None."""
+    return orjson.dumps(value).decode() if isinstance(value, orjson.Fragment) else None
+
+
+def _number(token: str) -> orjson.Fragment:
+    # A number that one reader takes for infinity and another for a big integer is two numbers.
+    if len(token) > MAX_NUMBER_LENGTH or not math.isfinite(float(token)):
+        raise _invalid("", "a number out of range")
+    return orjson.Fragment(token)
+
+
+def _constant(token: str) -> NoReturn:
+    raise _invalid("", f"{token} is not a JSON number")
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    tree = dict(pairs)
+    # Some readers match keys without regard to case (Go's encoding/json, CVE-2026-27896): `Name` beside `name` is two calls.
+    if len({key.casefold() for key in tree}) != len(pairs):
+        raise _invalid("", "a key occurs twice in one object (upper and lower case count as the same)")
+    return tree
+
+
+def _check_depth(text: bytes, what: str) -> None:
+    if text.count(b"[") + text.count(b"{") <= MAX_DEPTH:
+        return
+    depth = 0
+    for token in _TOKENS.finditer(text):
+        mark = text[token.start()]
+        depth += (mark in b"[{") - (mark in b"]}")
+        if depth > MAX_DEPTH:
+            raise _invalid(what, f"nested deeper than {MAX_DEPTH} levels")
+
+
+def _has_nul(tree: Any) -> bool:
+    pending: list[Any] = [tree]
+    while pending:
+        item = pending.pop()
+        if isinstance(item, str) and "\0" in item:
+            return True
+        if isinstance(item, list):
+            pending.extend(item)
+        elif isinstance(item, dict):
+            pending.extend(_flat(item.items()))
+    return False
+
+
+def _flat(pairs: Iterable[tuple[str, Any]]) -> Iterable[Any]:
+    for key, value in pairs:
+        yield key
+        yield value
+
+
+def _plain(error: orjson.JSONDecodeError) -> str:
+    return f"{error.msg.split(':')[0]} at offset {error.pos}"
+
+
+def _invalid(what: str, why: str) -> Refusal:
+    message = f"the {what} is not acceptable JSON: {why}" if what else why
+    return Refusal(Code.INVALID_JSON, message, fix="send one complete JSON text, each key once, plain numbers, UTF-8")

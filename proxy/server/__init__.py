@@ -1,0 +1,1 @@
+"""The inbound shell: three aiohttp listeners."""

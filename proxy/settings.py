@@ -1,0 +1,258 @@
+"""Settings: one YAML file and `SIDEGATE_*` overrides, read once into a frozen value (design section 18).
+
+The only module that reads the environment. An override names a path: `SIDEGATE_OPA__DEADLINE=500ms` sets `opa.deadline`.
+"""
+
+import os
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from proxy.adapters.yaml_file import load_yaml
+from proxy.core.schemas import compile_schema
+from proxy.core.settings_schema import SCHEMA
+
+PREFIX = "SIDEGATE_"
+
+
+class SettingsError(Exception):
+    """All that is wrong with the settings, one sentence each, with its path."""
+
+    def __init__(self, problems: list[str]) -> None:
+        super().__init__("\n".join(problems))
+        self.problems = problems
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Listen:
+    """Where a listener binds: host and port, or a unix socket's path."""
+
+    host: str = ""
+    port: int = 0
+    path: Path | None = None
+    certificate: Path | None = None
+    key: Path | None = None
+
+    @property
+    def loopback(self) -> bool:
+        """Whether only this machine can reach it."""
+        return self.path is not None or self.host in {"127.0.0.1", "::1", "localhost"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Opa:
+    """How OPA is reached. `supervised`: Sidegate runs it on a private unix socket; `external`: it runs elsewhere and reads
+    `bundle`, which Sidegate writes. `deadline` in seconds."""
+
+    mode: str = "supervised"
+    binary: str = "opa"
+    address: str = ""
+    bundle: Path | None = None
+    deadline: float = 0.25
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Issuer:
+    """A JWT issuer: where its keys are and which claims mean what."""
+
+    issuer: str
+    audience: str
+    jwks_url: str | None = None
+    jwks_file: Path | None = None
+    algorithms: tuple[str, ...] = ("RS256", "ES256")
+    claims: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tokens:
+    """Whose tokens are accepted: a file of hashed opaque tokens, JWT issuers, or both."""
+
+    file: Path | None = None
+    issuers: tuple[Issuer, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """Bounds of one process. Over `in_flight` calls are refused, not queued."""
+
+    body_bytes: int = 1 << 20
+    in_flight: int = 256
+    holds_per_conversation: int = 5
+    holds_per_principal: int = 20
+    holds_per_agent: int = 100
+    holds: int = 1000
+    new_holds_per_hour: int = 20
+    rejections: int = 3
+    conversations_in_memory: int = 10_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """Everything that can be configured. Paths are absolute or relative to the settings file; durations are seconds."""
+
+    state: Path
+    catalog: Path
+    policy: Path
+    policy_folders: tuple[Path, ...] = ()
+    agent_port: Listen = Listen(host="127.0.0.1", port=8900)
+    review_port: Listen = Listen(host="127.0.0.1", port=8902)
+    probe_port: Listen = Listen(host="0.0.0.0", port=8901)  # noqa: S104 - the kubelet asks on the pod's address
+    opa: Opa = Opa()
+    tokens: Tokens = Tokens()
+    reviewers: Tokens = Tokens()
+    registration: str = "claimed"
+    attestation: Path | None = None
+    conversation_ttl: float = 12 * 3600.0
+    credentials: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    patience: float = 4.0
+    review_ttl: float = 900.0
+    drain: float = 10.0
+    limits: Limits = Limits()
+    agent: Mapping[str, str | None] = field(default_factory=dict)
+    audit_copy: bool = False
+    variables: Mapping[str, str] = field(default_factory=dict)
+    tools: Path = Path()  # the cache of deploy/tools.sh
+
+
+def read(path: Path, environment: Mapping[str, str] | None = None) -> Settings:
+    """Read the file and the overrides. Raises SettingsError with every problem at once."""
+    environment = os.environ if environment is None else environment
+    document = load_yaml(path)
+    if not isinstance(document, dict):
+        raise SettingsError([f"{path}: must be a mapping"])
+    document = _overridden(document, environment)
+    problems = [f"{path}: {pointer or '/'}: {what}" for pointer, what in compile_schema(SCHEMA).problems(document)]
+    if problems:
+        raise SettingsError(problems)
+    try:
+        settings = _settings(document, path.parent.resolve(), environment)
+    except ValueError as e:
+        raise SettingsError([f"{path}: {e}"]) from None
+    problems = [f"{path}: {problem}" for problem in _contradictions(settings)]
+    if problems:
+        raise SettingsError(problems)
+    return settings
+
+
+def _overridden(document: Mapping[str, Any], environment: Mapping[str, str]) -> dict[str, Any]:
+    merged: dict[str, Any] = dict(document)
+    for name, value in sorted(environment.items()):
+        if not name.startswith(PREFIX) or name in NOT_SETTINGS:
+            continue
+        *parents, leaf = name.removeprefix(PREFIX).lower().split("__")
+        section = merged
+        for parent in parents:
+            child = section.get(parent)
+            section[parent] = dict(child) if isinstance(child, dict) else {}
+            section = section[parent]
+        section[leaf] = _typed(value)
+    return merged
+
+
+# Read by scripts and tests of this repository, not by the sidecar.
+NOT_SETTINGS = frozenset({"SIDEGATE_CACHE", "SIDEGATE_TOOLS_BASE_URL", "SIDEGATE_TOOLS_ONLY", "SIDEGATE_CONFIG"})
+
+
+def _typed(value: str) -> Any:
+    if value in {"true", "false"}:
+        return value == "true"
+    return int(value) if re.fullmatch(r"-?\d{1,18}", value) else value
+
+
+def _settings(d: Mapping[str, Any], base: Path, environment: Mapping[str, str]) -> Settings:
+    readers: dict[str, Callable[[Any], Any]] = {
+        **dict.fromkeys(("state", "catalog", "policy", "attestation"), lambda v: _path(v, base)),
+        **dict.fromkeys(("agent_port", "review_port", "probe_port"), lambda v: _listen(v, base)),
+        **dict.fromkeys(("tokens", "reviewers"), lambda v: _tokens(v, base)),
+        **dict.fromkeys(("conversation_ttl", "patience", "review_ttl", "drain"), seconds),
+        "policy_folders": lambda v: tuple(_path(p, base) for p in v),
+        "opa": lambda v: _opa(v, base),
+        "limits": lambda v: Limits(**v),
+        "credentials": lambda v: {name: _credential(c, base) for name, c in v.items()},
+    }
+    given = {name: readers.get(name, lambda v: v)(value) for name, value in d.items()}
+    named = {c["env"] for c in d.get("credentials", {}).values() if "env" in c}
+    kept = {name: value for name, value in environment.items() if name in named or name.startswith("OTEL_")}
+    return Settings(**given, variables=kept, tools=_tools(environment))
+
+
+def _tools(environment: Mapping[str, str]) -> Path:
+    home = environment.get("XDG_CACHE_HOME") or str(Path(environment.get("HOME", "/")) / ".cache")
+    return Path(environment.get("SIDEGATE_CACHE") or f"{home}/sidegate") / "tools"
+
+
+def _credential(given: Mapping[str, str], base: Path) -> dict[str, str]:
+    return {key: str(_path(value, base)) if key.endswith("file") else value for key, value in given.items()}
+
+
+def _opa(given: Mapping[str, Any], base: Path) -> Opa:
+    fields = dict(given)
+    if "deadline" in fields:
+        fields["deadline"] = seconds(fields["deadline"])
+    if "bundle" in fields:
+        fields["bundle"] = _path(fields["bundle"], base)
+    return Opa(**fields)
+
+
+def _tokens(given: Mapping[str, Any], base: Path) -> Tokens:
+    issuers = tuple(
+        Issuer(
+            **{
+                **issuer,
+                "algorithms": tuple(issuer.get("algorithms", ("RS256", "ES256"))),
+                "jwks_file": _path(issuer["jwks_file"], base) if "jwks_file" in issuer else None,
+            }
+        )
+        for issuer in given.get("issuers", ())
+    )
+    return Tokens(file=_path(given["file"], base) if "file" in given else None, issuers=issuers)
+
+
+def _listen(given: str | Mapping[str, Any], base: Path) -> Listen:
+    address, tls = (given, {}) if isinstance(given, str) else (given["listen"], given.get("tls", {}))
+    certificate = _path(tls["certificate"], base) if tls else None
+    key = _path(tls["key"], base) if tls else None
+    if address.startswith("unix:"):
+        return Listen(path=_path(address.removeprefix("unix:"), base))
+    host, _, port = address.rpartition(":")
+    return Listen(host=host.strip("[]"), port=int(port), certificate=certificate, key=key)
+
+
+def _path(given: str, base: Path) -> Path:
+    return (base / Path(given).expanduser()).absolute()
+
+
+def seconds(given: str) -> float:
+    """A duration such as `250ms`, `3s`, `15m`, `12h` in seconds. Raises ValueError."""
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)(ms|s|m|h)", given)
+    if match is None:
+        raise ValueError(f"{given!r} is not a duration such as 250ms, 3s, 15m or 12h")
+    return float(match[1]) * {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}[match[2]]
+
+
+def _contradictions(settings: Settings) -> list[str]:
+    rules = {
+        "/review_port: beyond loopback it needs tls (certificate and key)": (
+            not settings.review_port.loopback and settings.review_port.certificate is None
+        ),
+        "/attestation: `registration: attested` needs the application's keys (a JWKS file)": (
+            settings.registration == "attested" and settings.attestation is None
+        ),
+        "/opa: mode external needs `address` and `bundle`": (
+            settings.opa.mode == "external" and (not settings.opa.address or settings.opa.bundle is None)
+        ),
+        "/opa/address: plain TCP to another host is not authenticated; use a unix socket or loopback": (
+            settings.opa.address.startswith("http://")
+            and not re.match(r"http://(127\.0\.0\.1|localhost|\[::1\])(:|/|$)", settings.opa.address)
+        ),
+        "/reviewers: the same token file as /tokens would let users approve their own calls": (
+            settings.reviewers.file is not None and settings.reviewers.file == settings.tokens.file
+        ),
+        "/reviewers/issuers: an (issuer, audience) pair that /tokens accepts, too": bool(
+            {(i.issuer, i.audience) for i in settings.reviewers.issuers}
+            & {(i.issuer, i.audience) for i in settings.tokens.issuers}
+        ),
+    }
+    return [sentence for sentence, broken in rules.items() if broken]

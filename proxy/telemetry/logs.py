@@ -1,0 +1,101 @@
+"""Logs: one JSON object per line on the standard library's logging. Never argument values, never exception messages.
+
+A logger passes `extra={"trace": SpanContext, "fields": {...}}`; both are optional. Lines are ASCII: what is not is
+escaped, so that no text of a model or an upstream can steer a terminal or forge a line.
+"""
+
+import json
+import logging
+import traceback
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from types import TracebackType
+from typing import Any, TextIO
+
+from proxy.model import SpanContext
+from proxy.ports import Clock
+
+_MAX_FRAMES = 8
+_DELETE = "\x7f"  # the one control character that JSON leaves as it is in ASCII
+
+
+class JsonFormatter(logging.Formatter):
+    """`{"time", "level", "logger", "message", "trace_id"?, "span_id"?, "trace_flags"?, ..fields, "exception"?}`."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """One line. Never raises: a line that cannot be written as it is says so."""
+        line: dict[str, Any] = {
+            "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
+            "level": record.levelname.lower(),
+            "logger": record.name,
+            "message": _message(record),
+        }
+        trace = getattr(record, "trace", None)
+        if isinstance(trace, SpanContext):
+            line |= {"trace_id": trace.trace_id, "span_id": trace.span_id, "trace_flags": trace.traceparent[-2:]}
+        fields = getattr(record, "fields", None)
+        if isinstance(fields, Mapping):
+            line = {**fields, **line}
+        if record.exc_info and record.exc_info[0] is not None:
+            line["exception"] = _exception(record.exc_info[0], record.exc_info[2])
+        return _dumped(line)
+
+
+def configure(level: str, stream: TextIO) -> None:
+    """Have all of the process's logs written to `stream` as JSON lines. Raises ValueError for a level nobody knows."""
+    number = logging.getLevelNamesMapping().get(level.upper())
+    if number is None:
+        raise ValueError("a log level is one of debug, info, warning, error, critical")
+    handler = logging.StreamHandler(stream)
+    handler.setFormatter(JsonFormatter())
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    root.setLevel(number)
+    logging.captureWarnings(capture=True)
+    # Its report of a broken log call prints the arguments.
+    logging.raiseExceptions = False
+
+
+class Seldom:
+    """Lets one of many equal warnings through per `seconds`, and counts the others."""
+
+    def __init__(self, clock: Clock, seconds: float = 60.0) -> None:
+        self._clock = clock
+        self._seconds = seconds
+        self._next: dict[str, float] = {}
+        self._held_back: dict[str, int] = {}
+
+    def due(self, key: str) -> int | None:
+        """How many were held back since the last one, if this one is to be logged; None if it is not. Keys are constants."""
+        now = self._clock.monotonic()
+        if now < self._next.get(key, now):
+            self._held_back[key] = self._held_back.get(key, 0) + 1
+            return None
+        self._next[key] = now + self._seconds
+        return self._held_back.pop(key, 0)
+
+
+def _message(record: logging.LogRecord) -> str:
+    try:
+        return record.getMessage()
+    except Exception:  # noqa: BLE001 - a broken log call must not raise where it was meant to help
+        return str(record.msg)
+
+
+def _exception(kind: type[BaseException], trace: TracebackType | None) -> dict[str, Any]:
+    """Type and where: a message may hold what the line must not."""
+    frames = traceback.extract_tb(trace)[-_MAX_FRAMES:]
+    return {"type": kind.__name__, "at": [f"{frame.filename}:{frame.lineno} {frame.name}" for frame in frames]}
+
+
+def _dumped(line: Mapping[str, Any]) -> str:
+    try:
+        written = json.dumps(line, separators=(",", ":"), allow_nan=False, default=_named)
+    except (ValueError, TypeError, RecursionError):
+        plain = {key: value for key, value in line.items() if isinstance(value, str)}
+        written = json.dumps(plain | {"unwritable": True}, separators=(",", ":"))
+    return written.replace(_DELETE, "\\u007f")
+
+
+def _named(value: object) -> str:
+    return type(value).__name__

@@ -1,0 +1,111 @@
+"""Spans around ports: each gives its own context on, so that what OPA and upstreams record hangs below it."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import lru_cache
+from urllib.parse import urlsplit
+
+from proxy.core.permit import Permit
+from proxy.core.tool import ResourceSource, Upstream
+from proxy.errors import Refusal
+from proxy.model import Decision, Effect, Resource, Response, SpanContext
+from proxy.ports import Executor, FactSource, Policy, Span, Tracer
+from proxy.telemetry import names
+from proxy.telemetry.spans import keep
+
+
+class TracedPolicy:
+    """Port Policy: INTERNAL span `decide` around the policy. A deny is a decision that worked: no error status."""
+
+    def __init__(self, policy: Policy, tracer: Tracer) -> None:
+        self._policy = policy
+        self._tracer = tracer
+
+    async def decide(self, document: bytes, trace: SpanContext) -> Decision:
+        """As the inner policy."""
+        span = self._tracer.start(names.SPAN_DECIDE, names.SPAN_INTERNAL, trace)
+        with _ended(span):
+            decision = await self._policy.decide(document, span.context)
+            span.set(names.DECISION, decision.effect.value)
+            span.set(names.RULE_VERSION, decision.revision)
+            said = len(decision.deny) + len(decision.review) + len(decision.allow)
+            span.set(names.REASONS, len(decision.guards) + said)
+            if decision.effect is not Effect.ALLOW:
+                keep(span)
+        return decision
+
+    async def visible(self, document: bytes, trace: SpanContext | None) -> frozenset[str]:
+        """As the inner policy. Without a trace there is no call that the span could be part of, and no span."""
+        if trace is None:
+            return await self._policy.visible(document, None)
+        span = self._tracer.start(names.SPAN_VISIBLE, names.SPAN_INTERNAL, trace)
+        with _ended(span):
+            return await self._policy.visible(document, span.context)
+
+
+class TracedExecutor:
+    """Port Executor: CLIENT span `tools/call {tool}` around the upstream."""
+
+    def __init__(self, executor: Executor, tracer: Tracer) -> None:
+        self._executor = executor
+        self._tracer = tracer
+
+    async def execute(self, permit: Permit, trace: SpanContext) -> Response:
+        """As the inner executor."""
+        tool = permit.checked.tool
+        kind = names.SPAN_INTERNAL if tool.upstream.kind == "caller" else names.SPAN_CLIENT
+        span = self._tracer.start(f"{names.SPAN_UPSTREAM} {tool.name}", kind, trace)
+        with _ended(span):
+            span.set(names.OPERATION_NAME, names.SPAN_CALL)
+            span.set(names.TOOL_NAME, tool.name)
+            _describe(span, tool.upstream)
+            response = await self._executor.execute(permit, span.context)
+            span.set(names.HTTP_STATUS, response.status)
+            if response.status >= 400:
+                span.end(error_type=str(response.status))
+        return response
+
+
+class TracedFacts:
+    """Port FactSource: CLIENT span `facts {type}`. Which record was asked for is not in it."""
+
+    def __init__(self, facts: FactSource, tracer: Tracer) -> None:
+        self._facts = facts
+        self._tracer = tracer
+
+    async def resource(self, source: ResourceSource, argument: str, record_id: str, trace: SpanContext) -> Resource:
+        """As the inner source."""
+        span = self._tracer.start(f"{names.SPAN_FACTS} {source.type}", names.SPAN_CLIENT, trace)
+        with _ended(span):
+            span.set(names.RECORD_TYPE, source.type)
+            _describe(span, source.upstream)
+            return await self._facts.resource(source, argument, record_id, span.context)
+
+
+@contextmanager
+def _ended(span: Span) -> Iterator[None]:
+    """End the span whatever happens, with a refusal's code or the type of what was raised; cancellation included."""
+    try:
+        yield
+    except Refusal as refusal:
+        span.end(error_type=refusal.code.value)
+        raise
+    except BaseException as fault:
+        span.end(error_type=type(fault).__name__)
+        raise
+    span.end()
+
+
+def _describe(span: Span, upstream: Upstream) -> None:
+    span.set(names.UPSTREAM, upstream.name)
+    host, port = _address(upstream.url or "")
+    if host:
+        span.set(names.SERVER_ADDRESS, host)
+        span.set(names.SERVER_PORT, port)
+
+
+@lru_cache(maxsize=256)
+def _address(url: str) -> tuple[str, int]:
+    """Host and port; the catalog has checked the URL."""
+    parts = urlsplit(url)
+    return parts.hostname or "", parts.port or (443 if parts.scheme == "https" else 80)

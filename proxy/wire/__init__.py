@@ -1,0 +1,1 @@
+"""Dialects: bytes to model and back, one file each."""

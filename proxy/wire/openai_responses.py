@@ -1,0 +1,60 @@
+"""OpenAI Responses: `function_call` items in, `function_call_output` items out, matched by `call_id` (not the item's id)."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from proxy.core import strict_json
+from proxy.model import Answer, Batch, Definition, Dialect, ToolCall, UnreadableCall
+from proxy.wire import common
+
+DIALECT = Dialect.OPENAI_RESPONSES
+_CALLS = frozenset({"function_call", "custom_tool_call"})
+
+
+def recognizes(item: Any) -> bool:
+    """Whether one item of a body is an item of this API."""
+    return isinstance(item, dict) and (item.get("type") in _CALLS or item.get("type") in {"message", "reasoning"})
+
+
+def parse(tree: Any) -> Batch | None:
+    """One function call, an output list, or a whole response object; None if the body is of another shape."""
+    if isinstance(tree, dict) and tree.get("type") in _CALLS:
+        return Batch(dialect=DIALECT, items=(_call(tree, None),), many=False)
+    output = tree.get("output") if isinstance(tree, dict) and tree.get("object") == "response" else tree
+    if not isinstance(output, list) or not output or not any(recognizes(item) for item in output):
+        return None
+    reason = _said(output)
+    calls = tuple(_call(item, reason) for item in output if isinstance(item, dict) and item.get("type") in _CALLS)
+    return Batch(dialect=DIALECT, items=calls, many=True)
+
+
+def render(answers: Sequence[Answer], batch: Batch) -> bytes:
+    """Items to append: `{"type": "function_call_output", "call_id", "output"}`, one or a list."""
+    items = [
+        {"type": "function_call_output", "call_id": answer.call.id, "output": common.result_text(answer)}
+        for answer in answers
+    ]
+    return strict_json.write(items if batch.many else items[0])
+
+
+def definitions(tools: Sequence[Definition]) -> bytes:
+    """The `tools` list of a Responses request."""
+    return strict_json.write(
+        [
+            {"type": "function", "name": t.name, "description": t.description, "parameters": t.schema, "strict": False}
+            for t in tools
+        ]
+    )
+
+
+def _call(item: dict[str, Any], reason: Any) -> ToolCall | UnreadableCall:
+    if item.get("type") != "function_call":
+        why = common.invalid_call("only calls of type `function_call` can be decided")
+        return common.unreadable(DIALECT, item.get("call_id"), item.get("name"), why)
+    return common.call(DIALECT, item, keys=("call_id", "name", "arguments"), reason=reason)
+
+
+def _said(output: list[Any]) -> str:
+    messages = [item for item in output if isinstance(item, dict) and item.get("type") == "message"]
+    blocks = [block for message in messages for block in (message.get("content") or []) if isinstance(block, dict)]
+    return "\n".join(block["text"] for block in blocks if isinstance(block.get("text"), str))

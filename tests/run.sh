@@ -1,0 +1,32 @@
+#!/usr/bin/env bash
+# Sets up everything the tests need and runs every check and test. `quick` is the contributor's loop: no slow tests.
+# Usage: bash tests/run.sh [quick] [pytest arguments...]
+set -euo pipefail
+cd "$(dirname "$0")/.."
+started=$SECONDS
+mode=full
+if [ "${1:-}" = quick ]; then mode=quick; shift; fi
+
+step() { printf '== %4ds  %s\n' "$((SECONDS - started))" "$*" >&2; }
+
+step "Python environment from deploy/locks/test.txt"
+venv=$(bash deploy/venv.sh test)
+export PATH="$venv/bin:$PATH"
+
+step "OPA, pinned"
+opa=$(bash deploy/tools.sh opa)
+export PATH="$(dirname "$opa"):$PATH"
+
+step "ruff: format and lint"
+ruff format --check --quiet proxy tests deploy
+ruff check --quiet proxy tests deploy
+step "mypy: strict types"
+mypy --no-error-summary
+
+step "pytest ($mode)"
+if [ "$mode" = quick ]; then
+  python -m pytest -q -m "not slow" "$@"
+else
+  python -m pytest -q "$@"
+fi
+step "done"
