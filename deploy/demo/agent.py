@@ -20,7 +20,9 @@ class Agent:
         """One user turn over Chat Completions; returns the message that the model reads as the tool's result."""
         tools = self.sidegate.get(f"{self.url}/v1/tools?dialect=openai_chat").json()
         messages: list[Any] = [{"role": "user", "content": text}]
-        message = self.openai.chat.completions.create(model="scripted", messages=messages, tools=tools).choices[0].message
+        message = (
+            self.openai.chat.completions.create(model="scripted", messages=messages, tools=tools).choices[0].message
+        )
         messages.append(message.model_dump(exclude_none=True))
         answer = self.sidegate.post(f"{self.url}/v1/tool-calls", json=message.model_dump(exclude_none=True))
         messages += answer.json()

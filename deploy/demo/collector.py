@@ -6,7 +6,14 @@ from aiohttp import web
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
-SHOWN = ("gen_ai.tool.name", "sidegate.decision", "sidegate.code", "sidegate.review_id", "error.type", "http.response.status_code")
+SHOWN = (
+    "gen_ai.tool.name",
+    "sidegate.decision",
+    "sidegate.code",
+    "sidegate.review_id",
+    "error.type",
+    "http.response.status_code",
+)
 
 
 @dataclass(slots=True)

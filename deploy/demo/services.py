@@ -8,6 +8,7 @@ import argparse
 import asyncio
 import random
 import sqlite3
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 from aiohttp import web
@@ -18,7 +19,9 @@ TOKEN = web.AppKey("token", str)
 
 
 @web.middleware
-async def authenticated(request: web.Request, handler):
+async def authenticated(
+    request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
+) -> web.StreamResponse:
     if request.headers.get("authorization") != f"Bearer {request.app[TOKEN]}":
         return web.json_response({"error": "who are you?"}, status=401)
     return await handler(request)
@@ -63,7 +66,13 @@ def fill_suppliers(database: sqlite3.Connection, chance: random.Random) -> None:
         "CREATE TABLE suppliers (supplier_id TEXT PRIMARY KEY, name TEXT, payment_days INT, discount REAL, weekly_capacity INT)"
     )
     rows = [
-        (f"SUP-{n}", f"Supplier {n} Ltd", chance.choice((14, 30, 60)), round(chance.random() / 5, 3), chance.randrange(50, 900))
+        (
+            f"SUP-{n}",
+            f"Supplier {n} Ltd",
+            chance.choice((14, 30, 60)),
+            round(chance.random() / 5, 3),
+            chance.randrange(50, 900),
+        )
         for n in range(1, 121)
     ]
     database.executemany("INSERT INTO suppliers VALUES (?, ?, ?, ?, ?)", rows)
@@ -80,7 +89,7 @@ async def capacity(request: web.Request) -> web.Response:
     return found_or_404(row(request, query, request.match_info["supplier"]))
 
 
-async def rating(request: web.Request) -> web.Response:
+async def rating(_: web.Request) -> web.Response:
     """Answers 200 though it failed, as too many services do."""
     return web.json_response({"ok": False, "error": "rating engine is not configured"})
 
@@ -115,7 +124,10 @@ async def price(request: web.Request) -> web.Response:
 
 
 SERVICES = {
-    "inventory": (fill_inventory, [("GET", "/stock/{sku}", stock), ("POST", "/warehouses/{warehouse}/stocktake", stocktake)]),
+    "inventory": (
+        fill_inventory,
+        [("GET", "/stock/{sku}", stock), ("POST", "/warehouses/{warehouse}/stocktake", stocktake)],
+    ),
     "suppliers": (
         fill_suppliers,
         [
@@ -135,7 +147,7 @@ def application(name: str, path: Path, token: str) -> web.Application:
     database = sqlite3.connect(path)
     database.row_factory = sqlite3.Row
     if fresh:
-        fill(database, random.Random(name))  # noqa: S311 - made-up data, the same each time
+        fill(database, random.Random(name))
         database.commit()
     app = web.Application(middlewares=[authenticated])
     app[DATABASE], app[TOKEN] = database, token

@@ -23,7 +23,9 @@ from model import Step
 from model import application as model_application
 
 STEPS = (
-    Step(asks="How many SKU-17 are there?", says="I look at the stock.", tool="get_stock", arguments='{"sku": "SKU-17"}'),
+    Step(
+        asks="How many SKU-17 are there?", says="I look at the stock.", tool="get_stock", arguments='{"sku": "SKU-17"}'
+    ),
     Step(
         asks="What are our terms with SUP-4?",
         says="I read the terms.",
@@ -31,7 +33,9 @@ STEPS = (
         arguments='{"supplier_id": "SUP-4"}',
         sdk="anthropic",
     ),
-    Step(asks="And our own floor price?", says="I need the price list.", tool="get_price", arguments='{"sku": "SKU-17"}'),
+    Step(
+        asks="And our own floor price?", says="I need the price list.", tool="get_price", arguments='{"sku": "SKU-17"}'
+    ),
     Step(asks="And once more, please.", says="Once more.", tool="get_price", arguments='{"sku": "SKU-17"}'),
     Step(
         asks="Order 5000 from SUP-4.",
@@ -49,7 +53,12 @@ STEPS = (
         arguments='{"vendor": "SUP-9"}',
         sdk="anthropic",
     ),
-    Step(asks="Is SUP-9 any good?", says="I look up the rating.", tool="get_supplier_rating", arguments='{"supplier_id": "SUP-9"}'),
+    Step(
+        asks="Is SUP-9 any good?",
+        says="I look up the rating.",
+        tool="get_supplier_rating",
+        arguments='{"supplier_id": "SUP-9"}',
+    ),
     Step(asks="Count warehouse W1.", says="I start a count.", tool="start_stocktake", arguments='{"warehouse": "W1"}'),
     Step(
         asks="How many boxes are 96 pieces?",
@@ -122,7 +131,9 @@ class Story:
         self.expect(earlier == ["inventory", "suppliers"], "the two earlier calls are shown")
         print(self.command("review", "show", self.held["review"]))
         print(self.command("review", "approve", self.held["review"], "--digest", shown["digest"], "--comment", "once"))
-        resumed = self.session.post(f"{self.world.url('agent')}/v1/tool-calls/{self.held['call_id']}/resume", timeout=10)
+        resumed = self.session.post(
+            f"{self.world.url('agent')}/v1/tool-calls/{self.held['call_id']}/resume", timeout=10
+        )
         self.expect("floor_price" in resumed.text, f"resume runs it: {resumed.text}")
         print(f"   resumed    {resumed.json()['content'][:110]}")
         again = self.session.post(f"{self.world.url('agent')}/v1/tool-calls/{self.held['call_id']}/resume", timeout=10)
@@ -200,7 +211,9 @@ class Story:
             *arguments, "--url", self.world.url("review"), "--token-file", str(self.world.folder / "reviewer.token")
         )
         self.expect(done.returncode == 0, f"sidegate {' '.join(arguments)}: {done.stderr}")
-        return "\n".join(f"     {line}" for line in done.stdout.splitlines()) if arguments[-1] != "--json" else done.stdout
+        return (
+            "\n".join(f"     {line}" for line in done.stdout.splitlines()) if arguments[-1] != "--json" else done.stdout
+        )
 
     def chapter(self, title: str) -> None:
         print(f"\n== {time.monotonic() - self.began:5.1f}s  {title}", flush=True)

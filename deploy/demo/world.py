@@ -42,7 +42,11 @@ class World:
     def start(self, name: str, *command: str, **environment: str) -> None:
         log = (self.folder / f"{name}.log").open("ab")
         started = subprocess.Popen(
-            [sys.executable, *command], stdout=log, stderr=subprocess.STDOUT, cwd=self.folder, env={**os.environ, **environment}
+            [sys.executable, *command],
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            cwd=self.folder,
+            env={**os.environ, **environment},
         )
         self.processes.append(started)
 
@@ -54,6 +58,7 @@ class World:
             capture_output=True,
             text=True,
             timeout=60,
+            check=False,
             env={**os.environ, "PYTHONPATH": str(HERE.parents[1])},
         )
 

@@ -58,7 +58,7 @@ async def prove(opa: Path, sources: Sources, assembled: Assembled) -> Proof:
 
     Samples of the shipped policies run on the shipped sample settings, samples of own policies on the settings of the bundle.
     """
-    shipped, own = await asyncio.to_thread(_collect, sources, assembled)
+    shipped, own = await asyncio.to_thread(collect, sources, assembled)
     model = await sample_bundle(opa, sources)
     count = 0
     problems: list[str] = []
@@ -146,20 +146,20 @@ async def run_sweep(
     ask: Ask, samples: Sequence[Sample], pardons: Mapping[str, Sequence[Pardon]]
 ) -> tuple[int, list[str]]:
     """How many mutants of denied and held samples were tried, and those more lenient without a pardon, and idle pardons."""
+    strict = [sample for sample in samples if sample.effect != "allow"]
+    changed = [list(mutants(sample.document)) for sample in strict]
+    found = await asyncio.gather(*(_lenient(ask, *pair) for pair in zip(strict, changed, strict=True)))
     problems = []
     used: set[tuple[str, Pardon]] = set()
-    tried = 0
-    for sample in (sample for sample in samples if sample.effect != "allow"):
-        changed = list(mutants(sample.document))
-        tried += len(changed)
-        for mutant, effect in await _lenient(ask, sample, changed):
+    for sample, lenient in zip(strict, found, strict=True):
+        for mutant, effect in lenient:
             pardon = _pardon(sample, mutant, pardons)
             if pardon is None:
                 problems.append(f"{sample.policy}: {sample.name}: {mutant.kind} {mutant.path}: {effect}")
             else:
                 used.add((sample.policy, pardon))
     idle = [(policy, pardon) for policy, listed in pardons.items() for pardon in listed if (policy, pardon) not in used]
-    return tried, problems + [
+    return sum(map(len, changed)), problems + [
         f"{policy}: {pardon.sample}: nothing to pardon at {pardon.path}" for policy, pardon in idle
     ]
 

@@ -58,9 +58,18 @@ class FaultError(Exception):
 class Delivery:
     """How far one call has come, over all its attempts. Changes while it is under way."""
 
-    sent: bool = False  # a byte may have been sent
+    ever_sent: bool = False  # a byte may have been sent, by this or an earlier attempt
+    sent: bool = False  # the same, by this attempt
     admitted: bool = False  # this attempt has its place among those under way
     status: int | None = None  # of this attempt's answer
+
+    def begin(self) -> None:
+        """A new attempt."""
+        self.sent, self.admitted, self.status = False, False, None
+
+    def mark_sent(self) -> None:
+        """From now on something may have arrived."""
+        self.sent = self.ever_sent = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -112,7 +121,7 @@ class HttpExchange:
         if leave is None:
             wait = lane.breaker.wait(self._clock.monotonic())
             raise FaultError(Kind.OPEN, "is not called for a while: it failed several times in a row", retry_after=wait)
-        outbound.delivery.admitted, outbound.delivery.status = False, None
+        outbound.delivery.begin()
         healthy: bool | None = None
         try:
             response = await _in_time(lane, outbound)
@@ -165,7 +174,7 @@ def _session() -> aiohttp.ClientSession:
 
 
 async def _mark_sent(_: aiohttp.ClientSession, context: SimpleNamespace, __: object) -> None:
-    context.trace_request_ctx.sent = True
+    context.trace_request_ctx.mark_sent()
 
 
 async def _never_twice(request: aiohttp.ClientRequest, send: aiohttp.ClientHandlerType) -> aiohttp.ClientResponse:

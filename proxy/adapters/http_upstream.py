@@ -123,12 +123,12 @@ def _worth_another(outcome: Response | FaultError, call: _Call, delay: float) ->
         else outcome.kind in {Kind.UNREACHABLE, Kind.BROKEN}
     )
     remaining = call.outbound.deadline - asyncio.get_running_loop().time()
-    sent, idempotent = call.outbound.delivery.sent, call.tool.idempotent
+    sent, idempotent = call.outbound.delivery.ever_sent, call.tool.idempotent
     return failed and may_retry(sent=sent, idempotent=idempotent, delay=delay, remaining=remaining)
 
 
 def _refusal(fault: FaultError, call: _Call, now: float) -> Refusal:
-    tool, sent = call.tool, call.outbound.delivery.sent
+    tool, sent = call.tool, call.outbound.delivery.ever_sent
     code, ran = _CODES[fault.kind], None
     message = f"tool {tool.name} {fault.why}"
     if fault.kind is Kind.TIMEOUT:

@@ -121,8 +121,6 @@ class SidecarOpaClient(AsyncOpaClient):  # type: ignore[misc]  # the package shi
         return "\r\n".join((f"{method} {target} HTTP/1.1", *lines, "", "")).encode() + body
 
     async def _send(self, request: bytes, *, again: bool) -> OpaAnswer:
-        if not self._open:
-            raise OpaFault("unreachable")
         waiting = True
         try:
             async with asyncio.timeout(self.timeout), self._slots:
@@ -221,7 +219,7 @@ class _Connection(asyncio.Protocol):
         return answer
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = cast(asyncio.Transport, transport)  # uvloop's is one in all but its class
+        self._transport = cast("asyncio.Transport", transport)  # uvloop's is one in all but its class
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - the protocol's signature
         self._transport = None
@@ -266,8 +264,6 @@ class _Connection(asyncio.Protocol):
 
     def on_headers_complete(self) -> None:
         self._head_read = True
-        if self._parser.get_status_code() < 200:
-            self._fault = "malformed"  # we asked for neither 100 Continue nor an upgrade
 
     def on_body(self, body: bytes) -> None:
         self._size += len(body)

@@ -92,15 +92,7 @@ class SnapshotKeeper:
         return Snapshot(catalog=catalog, policy_revision=revision)
 
     def _read(self) -> Catalog:
-        files = read_directory(self._directory)
-        for _ in range(_READS):
-            # A mounted ConfigMap is swapped as a whole by one rename, but not between two of our reads.
-            again = read_directory(self._directory)
-            if again == files:
-                break
-            files = again
-        else:
-            raise YamlError([f"{self._directory.name}: keeps changing while it is read"])
+        files = settled(lambda: read_directory(self._directory))
         if not files:
             raise YamlError([f"{self._directory.name}: has no .yaml or .yml file"])
         return build_catalog(parse_files(files), today=self._clock.now().date())
@@ -119,6 +111,18 @@ class SnapshotKeeper:
         if sentences != self._reported:
             self._reported = sentences
             self._report(sentences)
+
+
+def settled(read: Callable[[], list[tuple[str, bytes]]]) -> list[tuple[str, bytes]]:
+    """What two reads in a row agree on: a mounted ConfigMap is swapped as a whole, which can happen between two files of one
+    read. Raises YamlError if it does not come to rest."""
+    before = read()
+    for _ in range(_READS):
+        files = read()
+        if files == before:
+            return files
+        before = files
+    raise YamlError(["the catalog keeps changing while it is read"])
 
 
 def _revisions(snapshot: Snapshot) -> tuple[str, str]:

@@ -5,7 +5,7 @@
 match. References stay inside the document: nothing is fetched.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import jsonschema_rs
@@ -59,12 +59,11 @@ class CompiledSchema:
                 return [*found[:MAX_PROBLEMS], ("", "more is wrong than is listed here")]
         return [*(found or [("", "is not valid")]), *([("", "more may be wrong, the value is large")] if large else [])]
 
-    def _first(self, value: Any) -> Iterable[jsonschema_rs.ValidationError]:
+    def _first(self, value: Any) -> Iterator[jsonschema_rs.ValidationError]:
         try:
             self._validator.validate(value)
         except jsonschema_rs.ValidationError as e:
-            return [e]
-        return []
+            yield e
 
 
 def compile_schema(schema: Any, *, noun: str = "property") -> CompiledSchema:

@@ -16,7 +16,7 @@ from proxy.errors import Code, Refusal
 from proxy.model import Batch, Definition, Dialect, Presented, ToolCall, UnreadableCall
 from proxy.pipeline import Pipeline
 from proxy.register import Registrar
-from proxy.server.rescue import answered, json_response, rescue, too_large
+from proxy.server.rescue import answered, json_response, rescue, too_large, unnamed
 from proxy.wire import dialects
 from proxy.wire.common import read_arguments
 
@@ -36,6 +36,7 @@ class AgentPort:
     def application(self) -> web.Application:
         """All routes in one table."""
         app = web.Application(middlewares=[rescue], client_max_size=self.body_bytes)
+        app.on_response_prepare.append(unnamed)
         routes = [
             ("POST", "/v1/tool-calls", self.tool_calls),
             ("GET", "/v1/tool-calls/{id}", self.state),

@@ -75,6 +75,11 @@ def json_response(body: bytes, *, status: int = 200, headers: dict[str, str] | N
     )
 
 
+async def unnamed(_: web.Request, response: web.StreamResponse) -> None:
+    """Signal `on_response_prepare`: which libraries answer is nobody's business."""
+    response.headers["server"] = "sidegate"
+
+
 def too_large(limit: int | None) -> Refusal:
     """A body over the limit; names the setting, not the content."""
     bound = f" of {limit} bytes" if limit else ""

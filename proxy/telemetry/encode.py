@@ -85,9 +85,11 @@ def _put_attributes(target: Any, attributes: Mapping[str, Any]) -> None:
         pair = target.add()
         try:
             pair.key = key
+        except ValueError:
+            pair.key = _printable(key)
+        try:
             _put_value(pair.value, value)
         except (ValueError, TypeError, OverflowError):
-            pair.key = _printable(key)
             pair.value.Clear()
             pair.value.string_value = _fallback(value)
 

@@ -171,12 +171,15 @@ async def test_a_caller_that_hangs_up_does_not_end_the_fetch_of_others(fetched: 
     fetched.server.answer = waits
     first = asyncio.create_task(fetched.ids("k1"))
     await begun.wait()
+    fetched.clock.move(BETWEEN_FETCHES)
     second = asyncio.create_task(fetched.ids("k1"))
+    await asyncio.sleep(0)
     first.cancel()
     with pytest.raises(asyncio.CancelledError):
         await first
     go_on.set()
     assert await second == 1
+    assert fetched.server.fetches == 1
 
 
 async def test_an_endpoint_that_is_up_later_than_the_sidecar_is_found_soon(fetched: Fetched) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import pytest
 
 from proxy.adapters.opa_transport import OpaFault, SidecarOpaClient, split_address
-from tests.contracts.opa_server import RunningOpa, Talk, byte_server, http, running_opa
+from tests.contracts.opa_server import RunningOpa, Talk, byte_server, http, running_opa, until
 from tests.contracts.policy_transport import AiohttpOpaClient, TransportContract, echo, fault, once, then_wait
 
 
@@ -63,6 +63,16 @@ class TestSidecarOpaClient(TransportContract):
             assert await asyncio.wait_for(server.ended.get(), 5) == 0
             await client.post("/q", b"{}", {})
             assert server.connections == 2
+
+    async def test_bytes_between_an_answer_and_its_reading_end_the_connection(self) -> None:
+        async with byte_server(then_wait(b"")) as server, SidecarOpaClient(server.address) as client:
+            connection = await client._connect()
+            call = asyncio.create_task(connection.exchange(b"GET / HTTP/1.1\r\n\r\n"))
+            await until(lambda: len(server.requests) == 1)
+            connection.data_received(http(b"1"))
+            connection.data_received(http(b"2"))
+            assert (await call).body == b"1"
+            assert not connection.usable
 
     async def test_trailers_are_measured_too(self) -> None:
         head = (

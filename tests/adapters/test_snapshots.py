@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from proxy.adapters.snapshots import settled
 from proxy.adapters.yaml_file import YamlError
 from proxy.core.catalog import CatalogError, cross_check
 from proxy.core.tool import Catalog
@@ -146,3 +147,19 @@ async def test_reloads_do_not_overlap(world: World) -> None:
     keeper = world.keeper(prepare=prepare)
     await asyncio.gather(*(keeper.reload() for _ in range(5)))
     assert world.reported == []
+
+
+OLD = [("a.yaml", b"1"), ("b.yaml", b"1")]
+MIXED = [("a.yaml", b"1"), ("b.yaml", b"2")]
+NEW = [("a.yaml", b"2"), ("b.yaml", b"2")]
+
+
+def test_files_of_two_revisions_are_never_read_as_one() -> None:
+    reads = iter([MIXED, NEW, NEW, OLD])
+    assert settled(lambda: next(reads)) == NEW
+
+
+def test_a_catalog_that_never_rests_is_an_error() -> None:
+    reads = iter([OLD, NEW] * 10)
+    with pytest.raises(YamlError, match="keeps changing"):
+        settled(lambda: next(reads))

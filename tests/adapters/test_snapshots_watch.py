@@ -101,3 +101,14 @@ async def test_a_preparation_that_failed_for_the_moment_is_tried_again(world: Wo
         await world.clock.turn()
         assert names(keeper) == ["two"]
     assert world.reported == [("TimeoutError: slow",), ()]
+
+
+async def test_a_place_that_cannot_be_looked_into_does_not_end_the_watch(world: World, tmp_path: Path) -> None:
+    keeper = world.keeper(tmp_path / ("x" * 300))
+    await keeper.reload()
+    async with world.watching(keeper):
+        await world.clock.turn()
+        world.write("two")
+        await world.clock.turn()
+        assert names(keeper) == ["two"]
+    assert len(world.prepared) == 2

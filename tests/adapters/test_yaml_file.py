@@ -155,3 +155,8 @@ def test_a_dangling_link_is_a_problem_and_not_a_smaller_catalog(tmp_path: Path) 
     (tmp_path / "a.yaml").symlink_to("gone.yaml")
     with pytest.raises(YamlError, match=r"a\.yaml: is not a file"):
         load_directory(tmp_path)
+
+
+def test_a_path_that_the_system_refuses_is_said(tmp_path: Path) -> None:
+    with pytest.raises(YamlError, match="cannot be read: File name too long"):
+        load_yaml(tmp_path / ("x" * 300))

@@ -10,22 +10,8 @@ from proxy.core.review import Review, ReviewStatus
 from proxy.core.tool import CheckedCall, Tool
 from proxy.errors import Code
 from proxy.model import Caller
-from tests.contracts.store_kit import (
-    AGENT,
-    Place,
-    Store,
-    caller,
-    checked,
-    hold,
-    intent,
-    refusing,
-    register,
-    registered,
-    run,
-    spend,
-    terminal,
-    tool,
-)
+from tests.contracts.store_kit import Place, Store, hold, refusing, register, run, spend
+from tests.contracts.store_values import AGENT, caller, checked, intent, registered, terminal, tool
 
 STOCK = tool("get_stock", labels=["quantities"])
 PRICES = tool("get_prices", system="pricing", labels=["prices"], trusted=False)

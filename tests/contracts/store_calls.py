@@ -9,22 +9,8 @@ import pytest
 from proxy.core.tool import Tool
 from proxy.errors import Code
 from proxy.model import Caller, EarlierCall, Outcome, ToolCount
-from tests.contracts.store_kit import (
-    Place,
-    Store,
-    caller,
-    checked,
-    fresh,
-    hold,
-    intent,
-    refused,
-    refusing,
-    register,
-    registered,
-    run,
-    terminal,
-    tool,
-)
+from tests.contracts.store_kit import Place, Store, hold, refusing, register, run
+from tests.contracts.store_values import caller, checked, fresh, intent, refused, registered, terminal, tool
 
 STOCK = tool("get_stock", system="stock", labels=["quantities"])
 PRICES = tool("get_prices", system="pricing", labels=["prices"])

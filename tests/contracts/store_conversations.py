@@ -7,19 +7,8 @@ import pytest
 
 from proxy.errors import Code
 from proxy.model import Principal
-from tests.contracts.store_kit import (
-    AGENT,
-    NOON,
-    Place,
-    caller,
-    checked,
-    principal,
-    refusing,
-    register,
-    registered,
-    run,
-    tool,
-)
+from tests.contracts.store_kit import Place, refusing, register, run
+from tests.contracts.store_values import AGENT, NOON, caller, checked, principal, registered, tool
 
 STOCK = tool("get_stock", labels=["quantities"])
 

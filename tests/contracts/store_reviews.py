@@ -9,19 +9,8 @@ import pytest
 from proxy.core.hold_rules import HoldLimits
 from proxy.core.review import ReviewStatus
 from proxy.errors import Code, Refusal
-from tests.contracts.store_kit import (
-    AGENT,
-    Place,
-    caller,
-    checked,
-    fresh,
-    hold,
-    refusing,
-    register,
-    review,
-    tool,
-    until,
-)
+from tests.contracts.store_kit import Place, hold, refusing, register, until
+from tests.contracts.store_values import AGENT, caller, checked, fresh, review, tool
 
 STOCK = tool("get_stock", labels=["quantities"])
 PRICES = tool("get_prices", system="pricing", labels=["prices"], trusted=False)

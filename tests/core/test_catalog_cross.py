@@ -32,6 +32,10 @@ WRONG: list[tuple[list[tuple[str, Any]], list[str]]] = [
         ["/tools/1/request/body/note: there is no argument 'note'"],
     ),
     (
+        [("tools/0/request/path", "/suppliers/{supplier_id}/../capacity")],
+        ["/tools/0/request/path: must not have empty, '.' or '..' segments"],
+    ),
+    (
         [("tools/0/request/body", {})],
         ["/tools/0/request/body: a GET request has no body"],
     ),

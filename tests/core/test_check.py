@@ -135,6 +135,22 @@ def test_an_old_call_without_the_dropped_argument_changes_less() -> None:
     assert checked(call('{"vendor":"s-1"}')).changes == ("renamed vendor to supplier_id", "set week to its default")
 
 
+def test_an_argument_that_is_there_keeps_its_value_against_a_default() -> None:
+    old = ("tools/0/versions/1/arguments_schema/properties/week", {"type": "integer"})
+    done = checked(call('{"week":7,"vendor":"s-1"}'), old)
+    assert done.arguments.raw == b'{"week":7,"supplier_id":"s-1"}'
+    assert done.changes == ("renamed vendor to supplier_id",)
+
+
+def test_an_old_version_with_the_same_names_needs_no_mapping() -> None:
+    same = document()["tools"][0]["versions"][0]["arguments_schema"]
+    looser = {**same, "properties": {**same["properties"], "week": {"type": "integer"}}}
+    versions = ("tools/0/versions/1", {"version": "1", "arguments_schema": looser})
+    done = checked(call('{"supplier_id":"s-1","week":3}', version="1"), versions)
+    assert (done.asked, done.version.version, done.changes) == ("1", "2", ())
+    assert refused(call('{"supplier_id":"s-1","week":0}'), versions).message.endswith("/week: must be at least 1")
+
+
 def test_number_tokens_survive_an_upgrade() -> None:
     old = ("tools/0/versions/1/arguments_schema/properties/vendor", {"type": ["string", "integer"]})
     new = ("tools/0/versions/0/arguments_schema/properties/supplier_id", {"type": "integer"})

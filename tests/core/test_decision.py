@@ -259,6 +259,7 @@ def test_an_effect_that_contradicts_what_was_said_is_refused(keys: dict[str, Any
         ({"allow": {"p": [{"code": "c"}] * 257}}, "too_many"),
         ({"allow": {"p": [{"code": "c"}] * 200, "q": [{"code": "c"}] * 57}}, "too_many"),
         ({"allow": {f"p{n}": [{"code": "c"}] for n in range(257)}}, "too_many"),
+        ({"warn": {f"p{n}": {} for n in range(257)}}, "too_many"),
         ({"guards": ["g"] * 257}, "too_many"),
         ({"allow": {"p": [{"code": "c", "approvers": ["g"] * 257}]}}, "too_many"),
         ({"allow": {"p": [{"code": "c", "details": "d" * reader.MAX_BODY}]}}, "too_large"),

@@ -8,7 +8,7 @@ from typing import Any
 import jsonschema  # type: ignore[import-untyped]  # its stubs are not among our tools
 import pytest
 
-from proxy.core.schemas import MAX_PROBLEMS, SchemaError, compile_schema
+from proxy.core.schemas import MAX_PROBLEMS, CompiledSchema, SchemaError, compile_schema
 
 TREE = {
     "$defs": {"node": {"properties": {"next": {"$ref": "#/$defs/node"}, "id": {"type": "integer"}}}},
@@ -82,6 +82,32 @@ def test_format_is_asserted() -> None:
 def test_a_value_that_the_library_cannot_read_is_one_problem(value: Any, kind: str) -> None:
     schema = {"type": ["string", "object"], "properties": {"a": {"type": "string"}}}
     assert compile_schema(schema).problems(value) == [("", f"cannot be checked ({kind})")]
+
+
+class RustPanicError(BaseException):
+    """As the library's own `PanicException`: not an `Exception`."""
+
+
+class Breaking:
+    """A library that fails in the middle of its work."""
+
+    def __init__(self, how: BaseException) -> None:
+        self.how = how
+
+    def is_valid(self, value: Any) -> bool:
+        raise self.how
+
+
+def breaking(how: BaseException) -> CompiledSchema:
+    library: Any = Breaking(how)
+    return CompiledSchema(library, {}, "property")
+
+
+def test_a_panic_in_the_library_is_a_problem_and_an_interrupt_is_not() -> None:
+    assert breaking(RustPanicError()).problems(1) == [("", "cannot be checked (RustPanicError)")]
+    assert breaking(MemoryError()).problems(1) == [("", "cannot be checked (MemoryError)")]
+    with pytest.raises(KeyboardInterrupt):
+        breaking(KeyboardInterrupt()).problems(1)
 
 
 def test_problems_are_capped_in_number_and_the_rest_is_announced() -> None:

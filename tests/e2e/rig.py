@@ -308,16 +308,14 @@ class Rig:
             return str(answer["handle"])
 
     async def call(
-        self, handle: str | None, name: str, arguments: Any = None, *, id: str = "c1", **headers: str
+        self, handle: str | None, name: str, arguments: Any = None, *, name_it: str = "c1", **headers: str
     ) -> tuple[int, dict[str, Any]]:
         """One native call; status and body."""
         arguments = {"sku": "SKU-1"} if arguments is None else arguments
-        body = json.dumps({"id": id, "tool": name, "arguments": arguments})
+        body = json.dumps({"id": name_it, "tool": name, "arguments": arguments})
         return await self.post("/v1/tool-calls", body, handle, **headers)
 
-    async def post(
-        self, path: str, body: str | bytes, handle: str | None = None, **headers: str
-    ) -> tuple[int, Any]:
+    async def post(self, path: str, body: str | bytes, handle: str | None = None, **headers: str) -> tuple[int, Any]:
         """Any POST to the agent port, with the body as it is."""
         given = {"content-type": "application/json", **{k.replace("_", "-"): v for k, v in headers.items()}}
         if handle is not None:

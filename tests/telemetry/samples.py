@@ -1,5 +1,6 @@
 """Values that tests of telemetry share."""
 
+import asyncio
 from datetime import UTC, datetime
 from typing import Any
 
@@ -39,6 +40,7 @@ class SteppedClock:
 
     def __init__(self) -> None:
         self.seconds = 1_000_000.0
+        self.slept: list[float] = []
 
     def now(self) -> datetime:
         """Wall clock."""
@@ -50,7 +52,9 @@ class SteppedClock:
 
     async def sleep(self, seconds: float) -> None:
         """The time passes at once."""
+        self.slept.append(seconds)
         self.seconds += seconds
+        await asyncio.sleep(0)
 
 
 def tracer(**variables: str) -> tuple[CompactTracer, SpanMemory]:

@@ -8,19 +8,20 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import Event, ReadableSpan
 from opentelemetry.sdk.util.instrumentation import InstrumentationScope
-from opentelemetry.trace import Link, SpanContext as SdkContext, SpanKind, TraceFlags, TraceState
+from opentelemetry.trace import Link, SpanKind, TraceFlags, TraceState
+from opentelemetry.trace import SpanContext as SdkContext
 from opentelemetry.trace.status import Status, StatusCode
 
 from proxy import __version__
 from proxy.telemetry.encode import SpanBatch
 from proxy.telemetry.names import SCHEMA_URL, SCOPE
-from proxy.telemetry.spans import SpanEvent, SpanRecord
+from proxy.telemetry.spans import SpanEvent, SpanRecord, Value
 from tests.telemetry.receiver import attributes
 from tests.telemetry.samples import PARENT, UNSAMPLED
 
 RESOURCE = Resource({"service.name": "sidegate", "k8s.pod.name": "buyer-0"})
 KINDS = {"server": SpanKind.SERVER, "client": SpanKind.CLIENT, "internal": SpanKind.INTERNAL}
-VALUES = {
+VALUES: dict[str, Value] = {
     "text": "Grüße",
     "int": 7,
     "most": (1 << 63) - 1,
@@ -71,7 +72,9 @@ def decoded(*records: SpanRecord) -> ExportTraceServiceRequest:
     """What a collector reads."""
     batch = SpanBatch(RESOURCE)
     batch.add(records)
-    return ExportTraceServiceRequest.FromString(batch.to_bytes())
+    message = ExportTraceServiceRequest()
+    message.ParseFromString(batch.to_bytes())
+    return message
 
 
 class SdkSpan(ReadableSpan):
@@ -164,4 +167,4 @@ def test_text_with_lone_surrogates_is_escaped_wherever_it_stands() -> None:
     span = decoded(odd).resource_spans[0].scope_spans[0].spans[0]
     assert (span.name, span.trace_state, span.events[0].name) == ("x\\ud83d",) * 3
     assert attributes(span) == {"x\\ud83d": "x\\ud83d"}
-    assert attributes(span.events[0]) == {"x\\ud83d": "1"} or attributes(span.events[0]) == {"x\\ud83d": 1}
+    assert attributes(span.events[0]) == {"x\\ud83d": 1}

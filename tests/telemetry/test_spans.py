@@ -3,7 +3,7 @@
 import secrets
 
 import pytest
-from opentelemetry.sdk.trace.sampling import ParentBased, Sampler, TraceIdRatioBased
+from opentelemetry.sdk.trace.sampling import Decision, ParentBased, Sampler, TraceIdRatioBased
 
 from proxy.adapters.clock import SystemClock
 from proxy.model import SpanContext
@@ -77,7 +77,7 @@ def test_ratios_decide_as_the_sdks_samplers(prefix: str, rate: str) -> None:
     theirs: Sampler = ParentBased(root) if prefix else root
     for _ in range(200):
         parent = SpanContext(trace_id=secrets.token_hex(16), span_id=secrets.token_hex(8), sampled=False)
-        expected = theirs.should_sample(None, int(parent.trace_id, 16), "a").decision.is_sampled()
+        expected = theirs.should_sample(None, int(parent.trace_id, 16), "a").decision is Decision.RECORD_AND_SAMPLE
         assert made.start("a", "server", parent).context.sampled is expected
 
 

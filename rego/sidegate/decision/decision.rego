@@ -114,7 +114,7 @@ _noting contains id if {
 	data.sidegate.policies[id].warn != set()
 }
 
-# The reviewer, who is not the principal, said yes to each of these reasons. The rest of the binding is the proxy's part.
+# The reviewer, who is not the principal, said yes to each of these reasons. What else binds it is the proxy's part.
 _approved if {
 	is_string(input.approval.by)
 	is_string(input.principal.id)

@@ -35,7 +35,8 @@ _foreign := {{
 _unset := {{"code": "no_limit", "message": "no role of yours may set amount", "details": {"argument": "amount"}}}
 
 test_deny_at_the_limit if {
-	arguments.deny == set() with input as _order(["buyer"], {"amount": 100}) with data.sidegate.settings.arguments as _limits
+	arguments.deny == set() with input as _order(["buyer"], {"amount": 100})
+		with data.sidegate.settings.arguments as _limits
 }
 
 test_deny_over_the_limit if {

@@ -1,0 +1,99 @@
+"""Rules of holds that the contract suite does not reach through the ports."""
+
+from dataclasses import replace
+from datetime import timedelta
+
+import pytest
+
+from proxy.core.conversation import Conversation
+from proxy.core.hold_rules import (
+    MAX_AGE,
+    MAX_USES,
+    Hold,
+    HoldLimits,
+    deadline,
+    hold_from_json,
+    hold_to_json,
+    refuse_over_limits,
+    refuse_spending,
+    spent,
+)
+from proxy.core.review import ReviewStatus
+from proxy.errors import Code
+from proxy.model import Facts
+from tests.contracts.store_kit import refusing
+from tests.contracts.store_values import NOON, NOTHING, caller, checked, intent, review, tool
+
+WHO, WHAT = caller("talk"), checked(tool("get_prices"))
+
+
+def approved(**changes: object) -> Hold:
+    given = {"status": ReviewStatus.APPROVED, "by": "rita", "resolved_at": NOON, **changes}
+    return Hold(
+        review=review("call", WHO, WHAT, **given),
+        number=1,
+        system="stock",
+        effect="read",
+        labels=("prices",),
+        baseline_labels=frozenset({"prices"}),
+        baseline_untrusted=False,
+        requested_seq=7,
+        attached=("call-2",),
+    )
+
+
+def spending(**changes: object) -> dict[str, object]:
+    return intent("call-9", WHO, WHAT, Facts(seq=9, history=NOTHING), **changes)
+
+
+def test_a_hold_comes_back_from_its_row() -> None:
+    hold = replace(approved(), concluded_seq=9)
+    assert hold_from_json(hold_to_json(hold)) == hold
+
+
+def test_an_approval_for_one_call_is_spent_by_it_and_one_for_the_conversation_by_the_tenth() -> None:
+    assert spent(approved(), 8).review.status is ReviewStatus.SPENT
+    wide = approved(scope="conversation")
+    for uses in range(1, MAX_USES):
+        wide = spent(wide, 8)
+        assert (wide.review.status, wide.review.uses, wide.concluded_seq) == (ReviewStatus.APPROVED, uses, 0)
+    assert spent(wide, 8).review.status is ReviewStatus.SPENT
+
+
+def test_an_approval_for_the_conversation_lives_a_quarter_of_an_hour_at_most() -> None:
+    assert deadline(approved(scope="conversation").review) == NOON + MAX_AGE
+    soon = NOON + timedelta(minutes=1)
+    assert deadline(approved(scope="conversation", expires_at=soon).review) == soon
+    assert deadline(approved().review) == NOON + timedelta(hours=1)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"digest": "other"},
+        {"conversation": "other"},
+        {"principal": {"id": "other"}},
+        {"agent": {"pod": "other"}},
+        {"agent": None},
+    ],
+    ids=repr,
+)
+def test_an_approval_is_bound_to_call_conversation_principal_and_agent(changes: dict[str, object]) -> None:
+    talk = Conversation(id="talk")
+    refuse_spending(approved(), spending(), talk, NOON)
+    with refusing(Code.CALL_CONCLUDED):
+        refuse_spending(approved(), spending(**changes), talk, NOON)
+
+
+@pytest.mark.parametrize("status", [status for status in ReviewStatus if status is not ReviewStatus.APPROVED])
+def test_only_an_approved_review_can_be_spent(status: ReviewStatus) -> None:
+    with refusing(Code.CALL_CONCLUDED):
+        refuse_spending(approved(status=status), spending(), Conversation(id="talk"), NOON)
+
+
+def test_limits_are_numbers_of_holds_that_may_be_open() -> None:
+    open_holds = [approved()]
+    wanted = review("call", WHO, WHAT)
+    refuse_over_limits(open_holds, wanted, Conversation(id="talk"), HoldLimits(conversation=2))
+    with refusing(Code.OVERLOADED):
+        refuse_over_limits(open_holds, wanted, Conversation(id="talk"), HoldLimits(conversation=1))

@@ -1,0 +1,333 @@
+"""Spans on their way to a collector that is well, dead, hanging, slow or refusing; real sockets throughout."""
+
+import asyncio
+import logging
+import socket
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
+from pathlib import Path
+
+import pytest
+
+from proxy.adapters.clock import SystemClock
+from proxy.ports import Clock
+from proxy.telemetry.exporter import SpanExporter, exporter_of
+from proxy.telemetry.spans import CompactTracer
+from tests.telemetry.receiver import Receiver, Reply, attributes, receiving
+from tests.telemetry.samples import SECRET, SteppedClock
+from tests.telemetry.test_encode import FULL, ROOT
+
+BASE = "OTEL_EXPORTER_OTLP_ENDPOINT"
+OURS = "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT"
+SOON = {"OTEL_BSP_SCHEDULE_DELAY": "5"}
+NEVER = {"OTEL_BSP_SCHEDULE_DELAY": "3600000"}
+
+
+@asynccontextmanager
+async def exporting(clock: Clock | None = None, **variables: str) -> AsyncIterator[SpanExporter]:
+    """An exporter at work."""
+    exporter = exporter_of(variables, clock or SystemClock())
+    assert exporter is not None
+    exporter.start()
+    try:
+        yield exporter
+    finally:
+        await exporter.shutdown(5)
+
+
+@pytest.fixture
+async def receiver() -> AsyncIterator[Receiver]:
+    async with receiving() as running:
+        yield running
+
+
+async def dropped(exporter: SpanExporter, count: int) -> None:
+    """Until so many spans are given up."""
+    async with asyncio.timeout(10):
+        while exporter.dropped < count:
+            await asyncio.sleep(0.005)
+
+
+def closed_port() -> int:
+    """One that nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+async def test_spans_arrive_with_who_emitted_them(receiver: Receiver) -> None:
+    """A tracer, a queue, a request, a collector."""
+    variables = {BASE: receiver.url, "OTEL_RESOURCE_ATTRIBUTES": "k8s.pod.name=buyer-0", **SOON}
+    async with exporting(**variables) as exporter:
+        tracer = CompactTracer(variables, SystemClock(), [exporter.offer])
+        root = tracer.start("execute_tool price.list", "server", None)
+        tracer.start("decide", "internal", root.context).end()
+        root.end()
+        await receiver.until(lambda r: len(r.spans) == 2)
+    of_resource = receiver.received[0].message.resource_spans[0]
+    assert attributes(of_resource.resource)["k8s.pod.name"] == "buyer-0"
+    assert attributes(of_resource.resource)["service.name"] == "sidegate"
+    assert of_resource.scope_spans[0].schema_url.endswith("/1.45.0")
+    assert receiver.received[0].headers["Content-Type"] == "application/x-protobuf"
+    assert {span.trace_id.hex() for span in receiver.spans} == {root.context.trace_id}
+    assert exporter.dropped == 0
+
+
+@pytest.mark.parametrize(
+    ("variable", "suffix", "path"),
+    [
+        (BASE, "", "/v1/traces"),
+        (BASE, "/", "/v1/traces"),
+        (BASE, "/otlp", "/otlp/v1/traces"),
+        (BASE, "/v1/traces", "/v1/traces/v1/traces"),
+        (OURS, "/v1/traces", "/v1/traces"),
+        (OURS, "/v1/traces/", "/v1/traces/"),
+        (OURS, "", "/"),
+        (OURS, "/other", "/other"),
+    ],
+)
+async def test_the_path_that_the_collector_sees(receiver: Receiver, variable: str, suffix: str, path: str) -> None:
+    """As the table in `destination` says."""
+    async with exporting(**{variable: receiver.url + suffix}, **SOON) as exporter:
+        exporter.offer(ROOT)
+        await receiver.until(lambda r: bool(r.spans))
+    assert receiver.received[0].path == path
+
+
+async def test_headers_and_compression(receiver: Receiver) -> None:
+    """Both from the standard variables."""
+    variables = {BASE: receiver.url, "OTEL_EXPORTER_OTLP_HEADERS": "x-tenant=a%20b", **SOON}
+    async with exporting(**variables, OTEL_EXPORTER_OTLP_COMPRESSION="gzip") as exporter:
+        exporter.offer(FULL)
+        await receiver.until(lambda r: bool(r.spans))
+    received = receiver.received[0]
+    assert (received.headers["x-tenant"], received.headers["Content-Encoding"]) == ("a b", "gzip")
+    assert receiver.spans[0].name == FULL.name
+
+
+async def test_a_full_batch_does_not_wait_for_the_schedule(receiver: Receiver) -> None:
+    """512 spans wake the exporter; the rest waits, and is sent at the end."""
+    clock = SystemClock()
+    async with exporting(clock, **{BASE: receiver.url}, **NEVER) as exporter:
+        for _ in range(600):
+            exporter.offer(ROOT)
+        await receiver.until(lambda r: len(r.received) == 1)
+        assert len(receiver.spans) == 512
+    assert len(receiver.spans) == 600
+    assert exporter.dropped == 0
+
+
+async def test_encoding_pauses_between_short_turns(receiver: Receiver) -> None:
+    """24 spans a turn, then 4 ms in which calls go on."""
+    clock = SteppedClock()
+    async with exporting(clock, **{BASE: receiver.url}, **NEVER) as exporter:
+        for _ in range(240):
+            exporter.offer(ROOT)
+        await receiver.until(lambda r: len(r.spans) == 240)
+    assert clock.slept.count(0.004) == 10
+
+
+async def test_the_queue_is_bounded_and_what_falls_out_is_counted() -> None:
+    """The newest are kept. No collector is needed to find that out."""
+    variables = {BASE: f"http://127.0.0.1:{closed_port()}", "OTEL_BSP_MAX_QUEUE_SIZE": "100"}
+    exporter = exporter_of(variables, SystemClock())
+    assert exporter is not None
+    for _ in range(10_000):
+        exporter.offer(ROOT)
+    assert exporter.dropped == 9_900
+    await exporter.shutdown(1)
+    assert exporter.dropped == 10_000
+
+
+async def test_nobody_listens(caplog: pytest.LogCaptureFixture) -> None:
+    """Retried while the budget lasts, then counted and said."""
+    clock = SteppedClock()
+    async with exporting(clock, **{BASE: f"http://127.0.0.1:{closed_port()}"}) as exporter:
+        exporter.offer(ROOT)
+        await dropped(exporter, 1)
+    backoff = [seconds for seconds in clock.slept if 0.4 < seconds < 20 and seconds != 5.0]
+    assert len(backoff) >= 4
+    assert all(0.5 <= seconds / 2**n <= 1 for n, seconds in enumerate(backoff))
+    assert sum(backoff) < 30
+    assert caplog.records[0].__dict__["fields"]["why"] == "ClientConnectorError"
+
+
+async def test_a_dead_collector_is_mentioned_once_a_minute(caplog: pytest.LogCaptureFixture) -> None:
+    """However many batches are lost."""
+    variables = {BASE: f"http://127.0.0.1:{closed_port()}", "OTEL_BSP_EXPORT_TIMEOUT": "1", **SOON}
+    async with exporting(**variables) as exporter:
+        for lost in range(1, 6):
+            exporter.offer(ROOT)
+            await dropped(exporter, lost)
+    assert len(caplog.records) == 1
+
+
+async def test_a_hanging_collector_ends_with_the_attempts_timeout(receiver: Receiver) -> None:
+    """It accepts and never answers."""
+    receiver.default = Reply(hang=True)
+    variables = {BASE: receiver.url, "OTEL_EXPORTER_OTLP_TIMEOUT": "0.05", "OTEL_BSP_EXPORT_TIMEOUT": "100", **SOON}
+    async with exporting(**variables) as exporter:
+        exporter.offer(ROOT)
+        await dropped(exporter, 1)
+    assert receiver.received
+
+
+async def test_shutdown_keeps_its_bound_beside_a_hanging_collector(receiver: Receiver) -> None:
+    """SIGTERM has a grace time; what is not through by then is counted."""
+    receiver.default = Reply(hang=True)
+    exporter = exporter_of({BASE: receiver.url, **SOON}, SystemClock())
+    assert exporter is not None
+    exporter.start()
+    exporter.offer(ROOT)
+    await receiver.until(lambda r: len(r.received) == 1)
+    exporter.offer(ROOT)
+    began = time.monotonic()
+    await exporter.shutdown(0.2)
+    assert time.monotonic() - began < 2
+    assert exporter.dropped == 2
+
+
+async def test_shutdown_sends_what_is_queued(receiver: Receiver) -> None:
+    """Spans that ended a moment before the process does."""
+    async with exporting(**{BASE: receiver.url}, **NEVER) as exporter:
+        for _ in range(1500):
+            exporter.offer(ROOT)
+    assert len(receiver.spans) == 1500
+    assert exporter.dropped == 0
+
+
+async def test_shutdown_does_not_sit_out_a_back_off(receiver: Receiver) -> None:
+    """Its last batches are tried once."""
+    receiver.default = Reply(status=503, headers={"Retry-After": "25"})
+    exporter = exporter_of({BASE: receiver.url, **SOON}, SystemClock())
+    assert exporter is not None
+    exporter.start()
+    exporter.offer(ROOT)
+    await receiver.until(lambda r: len(r.received) == 1)
+    exporter.offer(ROOT)
+    began = time.monotonic()
+    await exporter.shutdown(10)
+    assert time.monotonic() - began < 2
+    assert exporter.dropped == 2
+    assert len(receiver.received) == 3
+
+
+@pytest.mark.parametrize("status", [429, 502, 503, 504])
+async def test_a_busy_collector_is_asked_again_when_it_says(receiver: Receiver, status: int) -> None:
+    """Retry-After in seconds or as a date."""
+    clock = SteppedClock()
+    date = format_datetime(datetime.now(UTC) + timedelta(seconds=3600), usegmt=True)
+    receiver.replies.append(Reply(status=status, headers={"Retry-After": "7"}))
+    variables = {BASE: receiver.url, "OTEL_BSP_EXPORT_TIMEOUT": "5000000"}
+    async with exporting(clock, **variables) as exporter:
+        exporter.offer(ROOT)
+        await receiver.until(lambda r: len(r.spans) == 1)
+        receiver.replies.append(Reply(status=status, headers={"Retry-After": date}))
+        exporter.offer(ROOT)
+        await receiver.until(lambda r: len(r.spans) == 2)
+    assert 7.0 in clock.slept
+    assert any(3500 < seconds <= 3600 for seconds in clock.slept)
+    assert exporter.dropped == 0
+
+
+async def test_a_wait_over_the_budget_costs_the_batch_and_is_kept_all_the_same(receiver: Receiver) -> None:
+    """The collector asked for quiet."""
+    clock = SteppedClock()
+    receiver.replies.append(Reply(status=429, headers={"Retry-After": "100"}))
+    async with exporting(clock, **{BASE: receiver.url}) as exporter:
+        exporter.offer(ROOT)
+        await dropped(exporter, 1)
+        exporter.offer(FULL)
+        await receiver.until(lambda r: len(r.spans) == 1)
+    assert 100.0 in clock.slept
+    assert [span.name for span in receiver.spans] == [FULL.name]
+
+
+@pytest.mark.parametrize("status", [301, 400, 401, 404, 413, 500])
+async def test_other_answers_are_final(receiver: Receiver, status: int) -> None:
+    """Asking again would change nothing; a redirect is not followed."""
+    receiver.replies.append(Reply(status=status, headers={"Location": "/elsewhere"}))
+    async with exporting(**{BASE: receiver.url}, **SOON) as exporter:
+        exporter.offer(ROOT)
+        await dropped(exporter, 1)
+    assert len(receiver.received) == 1
+
+
+async def test_a_slow_collector_gets_everything(receiver: Receiver) -> None:
+    """Spans that end meanwhile wait in the queue."""
+    receiver.default = Reply(delay=0.1)
+    async with exporting(**{BASE: receiver.url}, **SOON) as exporter:
+        exporter.offer(ROOT)
+        await receiver.until(lambda r: len(r.received) == 1)
+        exporter.offer(FULL)
+        await receiver.until(lambda r: len(r.received) == 2)
+    assert [span.name for span in receiver.spans] == [ROOT.name, FULL.name]
+    assert exporter.dropped == 0
+
+
+async def test_spans_that_the_collector_rejects_are_counted(receiver: Receiver) -> None:
+    """Partial success."""
+    receiver.replies.append(Reply(rejected=2))
+    async with exporting(**{BASE: receiver.url}, **SOON) as exporter:
+        for _ in range(3):
+            exporter.offer(ROOT)
+        await dropped(exporter, 2)
+    assert exporter.dropped == 2
+
+
+async def test_a_server_that_speaks_something_else_is_survived(caplog: pytest.LogCaptureFixture) -> None:
+    """HTTP to a port that answers with bytes of another protocol."""
+
+    async def babble(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"\x00\x00\x12\x04\x00\x00\x00\x00\x00")
+        writer.close()
+
+    async with await asyncio.start_server(babble, "127.0.0.1", 0) as server:
+        port = server.sockets[0].getsockname()[1]
+        variables = {BASE: f"http://127.0.0.1:{port}", "OTEL_BSP_EXPORT_TIMEOUT": "100", **SOON}
+        async with exporting(**variables) as exporter:
+            exporter.offer(ROOT)
+            await dropped(exporter, 1)
+    assert len(caplog.records) == 1
+
+
+async def test_a_certificate_that_is_not_there_costs_spans_only(tmp_path: Path) -> None:
+    """It may be mounted later; Sidegate starts without."""
+    variables = {BASE: "https://127.0.0.1:1", "OTEL_EXPORTER_OTLP_CERTIFICATE": str(tmp_path / "none.pem")}
+    async with exporting(**variables, **SOON, OTEL_BSP_EXPORT_TIMEOUT="100") as exporter:
+        exporter.offer(ROOT)
+        await dropped(exporter, 1)
+
+
+async def test_no_credential_is_logged(caplog: pytest.LogCaptureFixture) -> None:
+    """Neither a header's nor the URL's."""
+    caplog.set_level(logging.DEBUG)
+    variables = {
+        BASE: f"http://user:{SECRET}@127.0.0.1:{closed_port()}",
+        "OTEL_EXPORTER_OTLP_HEADERS": f"authorization=Bearer%20{SECRET}",
+        "OTEL_BSP_EXPORT_TIMEOUT": "100",
+    }
+    async with exporting(**variables, **SOON) as exporter:
+        exporter.offer(ROOT)
+        await dropped(exporter, 1)
+        said = [str(record.__dict__) for record in caplog.records]
+    assert any("127.0.0.1" in line for line in said)
+    assert not any(SECRET in line for line in said)
+
+
+async def test_spans_after_the_end_are_lost_without_harm(receiver: Receiver) -> None:
+    """A call that outlives its process's telemetry."""
+    async with exporting(**{BASE: receiver.url}) as exporter:
+        pass
+    exporter.offer(ROOT)
+    await exporter.shutdown(1)
+    assert exporter.dropped == 1
+
+
+def test_without_variables_there_is_no_exporter() -> None:
+    """And no task, no socket."""
+    assert exporter_of({}, SystemClock()) is None
