@@ -6,9 +6,8 @@ import logging
 import random
 import signal
 import sys
-from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from contextlib import AsyncExitStack
-from dataclasses import dataclass
 from typing import Any
 
 import aiohttp
@@ -30,7 +29,6 @@ from proxy.adapters.state_directory import UnusableError, make_private, read_or_
 from proxy.adapters.store_embedded import EmbeddedStore, open_store
 from proxy.adapters.verifiers import attestations, verifier
 from proxy.adapters.workshop import Workshop
-from proxy.core.hold_rules import HoldLimits
 from proxy.core.limits import Gate
 from proxy.errors import Refusal
 from proxy.identify import Identify
@@ -43,48 +41,13 @@ from proxy.server.listeners import Listeners
 from proxy.server.probe import ProbePort
 from proxy.server.review import ReviewPort
 from proxy.settings import Settings
+from proxy.sidecar import Sidecar, drain
 from proxy.telemetry.setup import Instruments, instruments
 
 LOOK_EVERY = 2.0  # seconds between looks at catalog and policy files
 EXPIRE_EVERY = 1.0  # seconds between sweeps over holds
 
 _log = logging.getLogger("sidegate")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Sidecar:
-    """A running sidecar."""
-
-    settings: Settings
-    pipeline: Pipeline
-    store: EmbeddedStore
-    journal: Journal
-    snapshots: SnapshotKeeper
-    policy_source: PolicySource
-    listeners: Listeners
-    opa: SupervisedOpa | None
-
-    def ready(self) -> bool:
-        """Whether calls are decided at present."""
-        return not self.pipeline.gate.closed and (self.opa is None or self.opa.alive)
-
-    def status(self) -> Mapping[str, Any]:
-        """Figures for the review port and the start line."""
-        snapshot, head = self.snapshots.current(), self.journal.head
-        return {
-            "revision": snapshot.revision,
-            "policy": snapshot.policy_revision,
-            "catalog": snapshot.catalog.revision,
-            "tools": len(snapshot.catalog.tools),
-            "quarantined": sorted(t.name for t in snapshot.catalog.tools.values() if t.quarantined),
-            "policies": dict(self.policy_source.modes),
-            "warnings": list(self.policy_source.warnings),
-            "registration": self.settings.registration,
-            "enforcement": "cooperative, or credential held by the sidecar where upstreams have one",
-            "in_flight": self.pipeline.gate.inside,
-            "ready": self.ready(),
-            "journal": {"seq": head.seq, "hash": head.hash, "segment": head.segment},
-        }
 
 
 async def serve(settings: Settings) -> None:
@@ -98,17 +61,6 @@ async def serve(settings: Settings) -> None:
         _log.info("ready", extra={"fields": sidecar.status()})
         await stop.wait()
         await drain(sidecar)
-
-
-async def drain(sidecar: Sidecar) -> None:
-    """Unready at once, no new calls, those under way end, held ones get their answer; then whatever is left is left."""
-    sidecar.pipeline.gate.closed = True
-    await sidecar.listeners.stop_accepting()
-    sidecar.store.reviews.release_all()
-    under_way = set(sidecar.pipeline.running.values())
-    if under_way:
-        await asyncio.wait(under_way, timeout=sidecar.settings.drain)
-    _log.info("drained", extra={"fields": {"left": sum(not task.done() for task in under_way)}})
 
 
 async def start(settings: Settings, stack: AsyncExitStack) -> Sidecar:
@@ -136,7 +88,7 @@ async def start(settings: Settings, stack: AsyncExitStack) -> Sidecar:
         opa=opa,
     )
     observed.known_tools = lambda: snapshots.current().catalog.tools
-    for work in (snapshots.watch(LOOK_EVERY), _expire(store, clock)):
+    for work in (snapshots.watch(LOOK_EVERY), store.reviews.watch(EXPIRE_EVERY)):
         _in_background(work, stack)
     stack.push_async_callback(listeners.close)
     registrar = Registrar(
@@ -157,21 +109,13 @@ async def _state(settings: Settings, clock: SystemClock, stack: AsyncExitStack) 
         copy=sys.stdout.buffer if settings.audit_copy else None,
     )
     stack.push_async_callback(journal.close)
-    limits = settings.limits
     store = await open_store(
         settings.state / "state.sqlite",
         journal,
         directory,
         clock=clock,
-        limits=HoldLimits(
-            conversation=limits.holds_per_conversation,
-            principal=limits.holds_per_principal,
-            agent=limits.holds_per_agent,
-            total=limits.holds,
-            new_per_hour=limits.new_holds_per_hour,
-            rejections=limits.rejections,
-        ),
-        in_memory=limits.conversations_in_memory,
+        limits=settings.limits.of_holds(),
+        in_memory=settings.limits.conversations_in_memory,
     )
     stack.push_async_callback(store.close)
     recovered = await store.recover()
@@ -308,15 +252,6 @@ def _reporter(journal: Journal) -> Callable[[Sequence[str]], None]:
                 journal.append({"kind": "reload", "failed": True, "problems": list(sentences)[:20]})
 
     return report
-
-
-async def _expire(store: EmbeddedStore, clock: SystemClock) -> None:
-    while True:
-        await clock.sleep(EXPIRE_EVERY)
-        try:
-            await store.reviews.expire()
-        except Refusal as refusal:
-            _log.warning("holds could not be expired: %s", refusal.message)
 
 
 def _in_background(work: Coroutine[Any, Any, None], stack: AsyncExitStack) -> None:

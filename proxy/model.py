@@ -291,22 +291,3 @@ class Answer:
         if self.handle is not None or (self.refusal is not None and self.refusal.code == "review_pending"):
             return Status.PENDING
         return Status.DONE if self.refusal is None else Status.REFUSED
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Batch:
-    """The calls of one request body, in order. `many`: a list or a whole assistant message, so that the answer is a list."""
-
-    dialect: Dialect
-    items: tuple[ToolCall | UnreadableCall, ...]
-    many: bool
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Definition:
-    """What a model is told of one tool. `schema` is the JSON Schema of its arguments."""
-
-    name: str
-    description: str
-    version: str
-    schema: Mapping[str, Any]

@@ -24,7 +24,6 @@ from proxy.errors import Code, Ran, Refusal
 from proxy.identify import Identify
 from proxy.model import (
     Answer,
-    Batch,
     Decision,
     Effect,
     Facts,
@@ -71,12 +70,14 @@ class Pipeline:
     held: dict[str, ToolCall] = field(default_factory=dict)  # review id -> the call as it came, for `resume`
     running: dict[str, asyncio.Task[Answer]] = field(default_factory=dict)  # call id -> what outlives its handler
 
-    async def handle_all(self, batch: Batch, presented: Presented) -> Sequence[Answer]:
-        """The calls of one body: decided in order, executed concurrently, each failing alone."""
+    async def handle_all(
+        self, calls: Sequence[ToolCall | UnreadableCall], presented: Presented, *, patient: bool
+    ) -> Sequence[Answer]:
+        """The calls of one body: decided in order, executed concurrently, each failing alone. Who is not `patient` is told
+        of a hold at once."""
         tasks: list[asyncio.Task[Answer]] = []
-        patient = not batch.many
         try:
-            for item in batch.items:
+            for item in calls:
                 decided = asyncio.Event()
                 tasks.append(asyncio.create_task(self.handle(item, presented, decided=decided.set, patient=patient)))
                 await decided.wait()

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from proxy.adapters.yaml_file import load_yaml
+from proxy.core.hold_rules import HoldLimits
 from proxy.core.schemas import compile_schema
 from proxy.core.settings_schema import SCHEMA
 
@@ -86,6 +87,17 @@ class Limits:
     new_holds_per_hour: int = 20
     rejections: int = 3
     conversations_in_memory: int = 10_000
+
+    def of_holds(self) -> HoldLimits:
+        """Those that bound what waits for a person."""
+        return HoldLimits(
+            conversation=self.holds_per_conversation,
+            principal=self.holds_per_principal,
+            agent=self.holds_per_agent,
+            total=self.holds,
+            new_per_hour=self.new_holds_per_hour,
+            rejections=self.rejections,
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

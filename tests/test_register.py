@@ -1,101 +1,24 @@
-"""Registering conversations and turns, claimed and attested."""
+"""Registering conversations and turns on the word of the agent's application."""
 
 import asyncio
-import hashlib
-import json
 from dataclasses import replace
 from datetime import timedelta
-from itertools import count
-from pathlib import Path
-from typing import Any
 
 import pytest
 
-from proxy.adapters.jwks import FileKeys
-from proxy.adapters.signed_tokens import AttestationVerifier
 from proxy.core.identity import hash_handle
 from proxy.core.registry import Registered
 from proxy.errors import Code, Refusal
-from proxy.identify import Identify
-from proxy.model import Agent, Presented, Principal, Registration
+from proxy.model import Agent, Presented, Registration
 from proxy.register import MAX_AGE, Registrar, Turn, read_turn
-from tests.contracts.registered import MemoryConversations, NamedTokens
-from tests.contracts.tokens import (
-    EC_KEY,
-    OTHER_KEY,
-    START,
-    ManualClock,
-    assert_tells_nothing_of,
-    key_set,
-    public,
-    seconds,
-    signed,
-)
-
-AGENT = Agent(namespace="shop", service_account="buyer-agent", pod="p1")
-BEN = Principal(issuer="id", subject="ben", tenant="acme", roles=("buyer",), expires_at=START + timedelta(hours=1))
-BOT = Principal(issuer="id", subject="bot")
-
-
-class Office:
-    """A registrar with Ben's and the bot's tokens."""
-
-    def __init__(self, keys: Path | None = None) -> None:
-        self.clock = ManualClock()
-        self.tokens = NamedTokens({"ben": BEN, "ann": replace(BEN, subject="ann"), "bot": BOT})
-        self.store = MemoryConversations()
-        self.identify = Identify(conversations=self.store, tokens=self.tokens, clock=self.clock, agent=AGENT)
-        self.handles = (f"{number:043d}" for number in count())
-        self.registrar = Registrar(
-            identify=self.identify,
-            attestations=None
-            if keys is None
-            else AttestationVerifier(FileKeys(keys, self.clock), ["ES256"], self.clock),
-            mint=lambda: next(self.handles),
-        )
-
-    async def put(
-        self, name: str = "c1", token: str | None = "ben", handle: str | None = None, **body: Any
-    ) -> tuple[str, Registered]:
-        return await self.registrar.register(name, token, json.dumps(body).encode(), handle=handle)
-
-    async def post(
-        self, name: str = "c1", handle: str | None = None, token: str | None = None, **body: Any
-    ) -> Registered:
-        presented = Presented(handle=handle, token=token)
-        return await self.registrar.add_request(name, presented, json.dumps(body).encode())
+from tests.contracts.office import AGENT, BEN, Office, refused
+from tests.contracts.registered import MemoryConversations
+from tests.contracts.tokens import START
 
 
 @pytest.fixture
 def office() -> Office:
     return Office()
-
-
-@pytest.fixture
-def attested(tmp_path: Path) -> Office:
-    path = tmp_path / "jwks.json"
-    path.write_bytes(key_set(public(EC_KEY, "k1")))
-    return Office(path)
-
-
-def attestation(text: str, turn: int, jti: str, key: Any = EC_KEY, **change: Any) -> str:
-    claims = {
-        "conversation": "c1",
-        "principal": "id#ben",
-        "turn": turn,
-        "sha256": hashlib.sha256(text.encode()).hexdigest(),
-        "iat": seconds(),
-        "exp": seconds(plus=300),
-        "jti": jti,
-    }
-    return signed(claims | change, key)
-
-
-async def refused(awaitable: Any, code: Code) -> Refusal:
-    with pytest.raises(Refusal) as refusal:
-        await awaitable
-    assert refusal.value.code == code, refusal.value
-    return refusal.value
 
 
 async def test_registering_binds_id_principal_and_agent_and_keeps_only_the_handles_hash(office: Office) -> None:
@@ -264,75 +187,3 @@ def test_a_turn_is_read_as_it_is() -> None:
     assert read_turn(b"{}") == Turn()
     text = b'{"text": "a", "quoted": "b", "profile": "p", "attestation": "j"}'
     assert read_turn(text) == Turn(text="a", quoted="b", profile="p", attestation="j")
-
-
-async def test_where_claims_are_believed_an_attestation_is_not_quietly_ignored(office: Office) -> None:
-    await refused(office.put(text="hello", attestation=attestation("hello", 1, "j1")), Code.INVALID_CALL)
-
-
-async def test_an_attested_text_counts(attested: Office) -> None:
-    handle, registered = await attested.put(text="hello", attestation=attestation("hello", 1, "j1"))
-    assert (registered.registration, registered.turns) == (Registration.ATTESTED, 1)
-    registered = await attested.post(handle=handle, text="more", attestation=attestation("more", 2, "j2"))
-    assert (registered.registration, registered.turns) == (Registration.ATTESTED, 2)
-    _, registered = await attested.put()
-    assert (registered.registration, registered.turns) == (Registration.ATTESTED, 2)
-
-
-async def test_nothing_fresh_begins_without_an_attestation(attested: Office) -> None:
-    await refused(attested.put(), Code.INVALID_CALL)
-    await refused(attested.put(quoted="mail"), Code.INVALID_CALL)
-    await refused(attested.put(text="hello"), Code.UNAUTHENTICATED)
-    await refused(attested.put(attestation=attestation("", 1, "j1")), Code.INVALID_CALL)
-    assert attested.store.known == {}
-
-
-@pytest.mark.parametrize(
-    ("text", "change"),
-    [
-        ("other", {}),
-        ("hello", {"conversation": "c2"}),
-        ("hello", {"principal": "id#ann"}),
-        ("hello", {"principal": "ben"}),
-        ("hello", {"turn": 2}),
-        ("hello", {"turn": 0}),
-        ("hello", {"profile": "night"}),
-        ("hello", {"exp": seconds(plus=-31), "iat": seconds(plus=-60)}),
-        ("hello", {"key": OTHER_KEY}),
-    ],
-)
-async def test_an_attestation_that_is_not_for_this_turn_changes_nothing(
-    attested: Office, text: str, change: dict[str, Any]
-) -> None:
-    change = dict(change)
-    jws = attestation("hello", change.pop("turn", 1), "j1", change.pop("key", EC_KEY), **change)
-    refusal = await refused(attested.put(text=text, attestation=jws), Code.UNAUTHENTICATED)
-    assert_tells_nothing_of(jws, refusal)
-    assert attested.store.known == {}
-
-
-async def test_a_profile_counts_only_as_attested(attested: Office) -> None:
-    plain = attestation("hello", 1, "j1")
-    await refused(attested.put(text="hello", profile="night", attestation=plain), Code.UNAUTHENTICATED)
-    signed_profile = attestation("hello", 1, "j2", profile="night")
-    _, registered = await attested.put(text="hello", profile="night", attestation=signed_profile)
-    assert registered.profile == "night"
-
-
-async def test_an_attestation_cannot_be_replayed_nor_a_turn_left_out_or_repeated(attested: Office) -> None:
-    first = attestation("hello", 1, "j1")
-    handle, _ = await attested.put(text="hello", attestation=first)
-    await refused(attested.post(handle=handle, text="hello", attestation=first), Code.UNAUTHENTICATED)
-    same_jti = attestation("again", 2, "j1")
-    refusal = await refused(attested.post(handle=handle, text="again", attestation=same_jti), Code.UNAUTHENTICATED)
-    assert "used before" in refusal.message
-    skipped = attestation("again", 3, "j3")
-    await refused(attested.post(handle=handle, text="again", attestation=skipped), Code.UNAUTHENTICATED)
-    assert attested.store.known["c1"].turns == 1
-
-
-async def test_what_began_as_claimed_does_not_become_attested(attested: Office) -> None:
-    claimed = Registrar(identify=attested.identify)
-    await claimed.register("c1", "ben", b'{"text": "an alibi"}')
-    _, registered = await attested.put(text="hello", attestation=attestation("hello", 2, "j2"))
-    assert registered.registration is Registration.CLAIMED

@@ -147,6 +147,7 @@ def _forms(secret: str) -> Iterator[bytes]:
     yield plain
     if len(plain) < _LONG_SECRET:
         return
+    yield plain.lower()  # media types and the like are compared in lower case
     yield json.dumps(secret)[1:-1].encode()
     yield json.dumps(secret)[1:-1].replace("/", "\\/").encode()
     for quoted in (quote(secret, safe=""), quote_plus(secret)):

@@ -1,16 +1,16 @@
 """One request to an HTTP upstream, sent at most once, and what went wrong with it: shared by tools and fact sources.
 
-Theory of operation. aiohttp repeats a GET, PUT or DELETE by itself when a kept connection turns out to be closed; a middleware
-turns the exceptions that make it do so into one of ours, so that only `core.retry` decides. aiohttp reports when it writes a
-request's headers: before that nothing can have been delivered, whatever was raised; afterwards everything is possible. A kept
-connection on which something came while nobody asked would answer the next call with it, perhaps with another user's data
-(aiohttp looks only whether it is still open); such a connection is closed unused.
+Theory of operation. aiohttp repeats a GET, PUT or DELETE by itself when a kept connection turns out to be closed; where it would
+see the exceptions that make it do so, it sees one of ours, so that only `core.retry` decides. `_Request.send` is where it begins
+to write: before it nothing can have been delivered, whatever was raised; afterwards everything is possible (its tracing tells
+the same for 20 us a call more). A kept connection on which something came while nobody asked would answer the next call with
+it, perhaps with another user's data: aiohttp looks only whether it is open; here it is closed unused.
 """
 
 import asyncio
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from enum import Enum
-from types import SimpleNamespace
 
 import aiohttp
 from aiohttp.connector import Connection
@@ -27,6 +27,7 @@ BULKHEAD = 128  # requests under way to one upstream
 _CONNECTIONS = 3  # tried for one request if each is spoiled before it is used
 _DNS_SECONDS = 10
 _NO_TIMEOUT = aiohttp.ClientTimeout(total=None)
+_REPEATED = (aiohttp.ClientOSError, aiohttp.ServerDisconnectedError)
 _HEADERS = {"User-Agent": "sidegate/0.1", "Accept-Encoding": "identity"}
 
 
@@ -78,7 +79,7 @@ class Outbound:
 
     upstream: Upstream
     request: HttpRequest
-    headers: dict[str, str]
+    headers: dict[str, str] = field(repr=False)
     cap: int
     deadline: float
     delivery: Delivery = field(default_factory=Delivery)
@@ -89,6 +90,10 @@ class _Lane:
     session: aiohttp.ClientSession
     bulkhead: asyncio.Semaphore
     breaker: Breaker = field(default_factory=Breaker)
+
+
+# aiohttp makes the request object; this is how it knows whose it is. Set and read within one task.
+_under_way: ContextVar[Delivery] = ContextVar("_under_way")
 
 
 class _DroppedError(Exception):
@@ -103,7 +108,19 @@ class _Request(aiohttp.ClientRequest):
     async def send(self, conn: Connection) -> aiohttp.ClientResponse:
         if conn.protocol is None or conn.protocol.should_close:
             raise _SpoiledError
-        return await super().send(conn)
+        _under_way.get().mark_sent()
+        try:
+            return await super().send(conn)
+        except _REPEATED as e:
+            raise _DroppedError from e
+
+
+class _Answer(aiohttp.ClientResponse):
+    async def start(self, connection: Connection) -> aiohttp.ClientResponse:
+        try:
+            return await super().start(connection)
+        except _REPEATED as e:
+            raise _DroppedError from e
 
 
 class HttpExchange:
@@ -158,36 +175,16 @@ def request_headers(media_type: str, trace: SpanContext, credential: Credential 
 
 
 def _session() -> aiohttp.ClientSession:
-    reports = aiohttp.TraceConfig()
-    reports.on_request_headers_sent.append(_mark_sent)
     return aiohttp.ClientSession(
         connector=aiohttp.TCPConnector(limit=0, ttl_dns_cache=_DNS_SECONDS),
         cookie_jar=aiohttp.DummyCookieJar(),
         headers=_HEADERS,
         timeout=_NO_TIMEOUT,
         request_class=_Request,
+        response_class=_Answer,
         trust_env=False,
         auto_decompress=False,
-        middlewares=(_never_twice,),
-        trace_configs=[reports],
     )
-
-
-async def _mark_sent(_: aiohttp.ClientSession, context: SimpleNamespace, __: object) -> None:
-    context.trace_request_ctx.mark_sent()
-
-
-async def _never_twice(request: aiohttp.ClientRequest, send: aiohttp.ClientHandlerType) -> aiohttp.ClientResponse:
-    for _ in range(_CONNECTIONS):
-        try:
-            return await send(request)
-        except _SpoiledError:
-            continue
-        except aiohttp.ClientConnectorError:
-            raise  # nothing was sent, and aiohttp does not repeat it
-        except (aiohttp.ClientOSError, aiohttp.ServerDisconnectedError) as e:
-            raise _DroppedError from e
-    raise _SpoiledError
 
 
 async def _in_time(lane: _Lane, outbound: Outbound) -> Response:
@@ -202,16 +199,9 @@ async def _in_time(lane: _Lane, outbound: Outbound) -> Response:
 
 
 async def _once(session: aiohttp.ClientSession, outbound: Outbound) -> Response:
-    request = outbound.request
+    _under_way.set(outbound.delivery)
     try:
-        answer = await session.request(
-            request.method,
-            URL(f"{outbound.upstream.url}{request.target}", encoded=True),
-            data=request.body,
-            headers=outbound.headers | dict(request.headers),
-            allow_redirects=False,
-            trace_request_ctx=outbound.delivery,
-        )
+        answer = await _answer(session, outbound)
         outbound.delivery.status = answer.status
         try:
             return await _read(answer, outbound.cap)
@@ -221,6 +211,18 @@ async def _once(session: aiohttp.ClientSession, outbound: Outbound) -> Response:
         raise
     except Exception as e:  # noqa: BLE001 - whatever the library trips over: once a byte is sent, the outcome is not known
         raise _fault(e, outbound.delivery) from None
+
+
+async def _answer(session: aiohttp.ClientSession, outbound: Outbound) -> aiohttp.ClientResponse:
+    request = outbound.request
+    url = URL(f"{outbound.upstream.url}{request.target}", encoded=True)
+    headers = outbound.headers | dict(request.headers)
+    for _ in range(_CONNECTIONS):
+        try:
+            return await session.request(request.method, url, data=request.body, headers=headers, allow_redirects=False)
+        except _SpoiledError:
+            continue
+    raise _SpoiledError
 
 
 async def _read(answer: aiohttp.ClientResponse, cap: int) -> Response:

@@ -25,6 +25,8 @@ class Copier:
 
     def close(self, seconds: float = 1.0) -> None:
         """Copy what is queued, for at most so long."""
+        if not self._thread.is_alive():
+            return
         try:
             self._queue.put(None, timeout=seconds)
         except Full:

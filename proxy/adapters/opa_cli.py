@@ -102,8 +102,14 @@ def errors(said: Said, names: dict[str, str] | None = None) -> list[str]:
         answer = orjson.loads(said.out or said.err)
         listed: Sequence[dict[str, object]] = answer["errors"]
     except (orjson.JSONDecodeError, KeyError, TypeError):
-        return [said.text[:2000]]
+        return [_renamed(said.text[:2000], names or {})]
     return [_sentence(error, names or {}) for error in listed]
+
+
+def _renamed(text: str, names: dict[str, str]) -> str:
+    for name, author in names.items():
+        text = text.replace(name, author)
+    return text
 
 
 def _sentence(error: dict[str, object], names: dict[str, str]) -> str:

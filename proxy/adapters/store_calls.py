@@ -58,7 +58,7 @@ class EmbeddedCalls:
             raise RuntimeError(f"call {call} is committed without its reservation")
         conversation = state.conversation(own.conversation)
         if intent["review"] is not None and conversation is not None:
-            refuse_spending(state.holds.get(intent["review"]), intent, conversation, self._clock.now())
+            refuse_spending(state.holds.get(intent["review"]), intent, own.entry, conversation, self._clock.now())
         seq = self._log.write({**intent, "day": self._day()})
         self.release(call)
         if durable:
@@ -70,13 +70,15 @@ class EmbeddedCalls:
         if call in self._ended:
             raise RuntimeError(f"call {call} is settled twice")
         try:
-            seq = self._log.write(terminal)
+            try:
+                seq = self._log.write(terminal)
+            finally:
+                self.release(call)
             self._remember(call)
+            if durable:
+                await self._log.durable(seq)
         finally:
-            self.release(call)
             self._log.leave(call)
-        if durable:
-            await self._log.durable(seq)
 
     def repeated(self, conversation: str, digest: str) -> int:
         """How often in a row this very call was refused or failed, since anything last succeeded or the user said something.

@@ -10,6 +10,7 @@ import asyncio
 import sqlite3
 from collections.abc import Mapping
 from contextlib import suppress
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -154,7 +155,9 @@ class StateLog:
             try:
                 await self._journal.flushed(seq)
                 await self._journal.run_in_writer(lambda: self._checkpoint.write(seq, day, rows))
-            except (Refusal, sqlite3.Error):
+            except Refusal:  # the journal's fault, which refuses calls by itself and may be over with the next record
+                state.dirty |= changed
+            except sqlite3.Error:
                 state.dirty |= changed
                 if self._fault_since is None:
                     self._fault_since = self._clock.monotonic()
@@ -205,7 +208,7 @@ class StateLog:
         over = len(conversations) - self._in_memory
         if over <= 0:
             return
-        for name in list(conversations)[: over + _EVICTIONS]:
+        for name in list(islice(conversations, over + _EVICTIONS)):
             if over <= 0:
                 return
             if not self._needed(name):

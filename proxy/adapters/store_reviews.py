@@ -102,6 +102,13 @@ class EmbeddedReviews:
         hold = state.holds.get(name or "")
         return [] if hold is None else [hold.review]
 
+    async def watch(self, every: float) -> None:
+        """Expire what is due, every so many seconds. Does not end; what cannot be written is tried again at the next look."""
+        while True:
+            await self._clock.sleep(every)
+            with suppress(Refusal):
+                await self.expire()
+
     def release_all(self) -> None:
         """The process ends: let all who wait, and all who come yet, go with the review as it stands."""
         self._released = True

@@ -41,7 +41,7 @@ class Breaker:
             return  # begun before it opened: old news
         if healthy is False:
             self._failures += 1
-            if given.probe or self._failures >= FAILURES:
+            if self._failures >= FAILURES:
                 self._open_until = now + OPEN_SECONDS
         elif healthy:
             self._failures = 0

@@ -77,7 +77,7 @@ class ChainWalk:
     def _look_for_next_segment(self, place: Place, line: bytes, torn: _Torn) -> dict[str, Any] | None:
         cut = max(0, line.rfind(_LINE_START))  # in a stream, half a line and the next segment's first are one line
         found = self._next(line[cut:])
-        if isinstance(found, Problem) or found["kind"] != "segment":
+        if isinstance(found, Problem):
             if place.line == 1 and torn.segment and not torn.whole and not _stands_alone(line):
                 raise BrokenChainError(place, "the segment's first record is damaged")
             torn.data += line

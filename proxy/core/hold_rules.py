@@ -149,8 +149,10 @@ def answered_no(holds: Iterable[Hold], wanted: Review, now: datetime) -> Review 
     return None
 
 
-def refuse_spending(hold: Hold | None, intent: Mapping[str, Any], conversation: Conversation, now: datetime) -> None:
-    """Raises Refusal call_concluded unless this approval can be spent on this very call now."""
+def refuse_spending(
+    hold: Hold | None, intent: Mapping[str, Any], entry: str, conversation: Conversation, now: datetime
+) -> None:
+    """Raises Refusal call_concluded unless this approval can be spent on this very call, of this catalog entry, now."""
     review = None if hold is None else hold.review
     if hold is None or review is None:
         raise concluded("the approval of this call is not known any more")
@@ -159,6 +161,7 @@ def refuse_spending(hold: Hold | None, intent: Mapping[str, Any], conversation: 
     agent = {name: value for name, value in (intent.get("agent") or {}).items() if value is not None}
     bound = (
         review.digest == intent["digest"],
+        review.entry == entry,
         review.conversation == intent["conversation"],
         review.principal.id == intent["principal"]["id"],
         agent == _known(review),

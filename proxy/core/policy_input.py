@@ -10,7 +10,7 @@ from proxy.core import strict_json
 from proxy.core.digest import mask
 from proxy.core.review import Approval
 from proxy.core.tool import CheckedCall, Tool
-from proxy.model import Agent, Caller, EarlierCall, Facts, History, Principal, Registration, ToolCall
+from proxy.model import Agent, Caller, EarlierCall, Facts, History, Principal, Registration, Resource, ToolCall
 
 SHOWN_CALLS = 20
 
@@ -51,21 +51,9 @@ def decision_input(
             "tool": tool_facts(checked.tool),
             "agent": agent_facts(caller.agent),
             "principal": principal_facts(caller.principal, facts.history.principal_counters),
-            "resources": [
-                {
-                    "argument": r.argument,
-                    "type": r.type,
-                    "id": r.id,
-                    "owner": r.owner,
-                    "tenant": r.tenant,
-                    "seen_in_call": r.seen_in_call,
-                }
-                for r in facts.resources
-            ],
+            "resources": [_resource(resource) for resource in facts.resources],
             "grounding": {},
-            "approval": None
-            if approval is None
-            else {"by": approval.by, "at": timestamp(approval.at), "covers": approval.covers},
+            "approval": None if approval is None else _approval(approval),
             "environment": {"now": timestamp(now), "mode": "enforce"},
         }
     )
@@ -145,6 +133,21 @@ def earlier_facts(call: EarlierCall) -> dict[str, Any]:
 def timestamp(moment: datetime) -> str:
     """RFC 3339 in UTC with microseconds."""
     return moment.strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+
+
+def _resource(resource: Resource) -> dict[str, Any]:
+    return {
+        "argument": resource.argument,
+        "type": resource.type,
+        "id": resource.id,
+        "owner": resource.owner,
+        "tenant": resource.tenant,
+        "seen_in_call": resource.seen_in_call,
+    }
+
+
+def _approval(approval: Approval) -> dict[str, Any]:
+    return {"by": approval.by, "at": timestamp(approval.at), "covers": approval.covers}
 
 
 def _calls(history: History) -> bytes:

@@ -33,6 +33,7 @@ class Reservation:
     marks: tuple[str, ...]
     untrusted: bool
     digest: str
+    entry: str  # digest of the catalog entry
 
     def as_earlier(self) -> EarlierCall:
         """How calls with a higher number see it."""
@@ -61,6 +62,7 @@ def new_reservation(call: str, caller: Caller, checked: CheckedCall, number: int
         marks=tool.marks,
         untrusted=not tool.trusted,
         digest=checked.digest,
+        entry=tool.digest,
     )
 
 

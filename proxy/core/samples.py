@@ -5,8 +5,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import jsonschema_rs
+
 from proxy.core.absence import Pardon
 
+_KEYS = {"name": str, "codes": list, "set": dict, "unset": list, "input": dict}
 EFFECTS = {"allowed": "allow", "denied": "deny", "held": "review"}  # by file name
 
 
@@ -25,14 +28,23 @@ class Sample:
     document: Mapping[str, Any]
 
 
-def read_samples(policy: str, effect: str, entries: Any, base: Mapping[str, Any]) -> list[Sample]:
-    """Samples of one file: a list of {"name", "codes", "set"?: {dotted path: value}, "unset"?: [dotted path]}, or with a whole
-    "input" in place of set and unset. Raises SampleError."""
+def read_samples(
+    policy: str, effect: str, entries: Any, base: Mapping[str, Any], schema: Mapping[str, Any]
+) -> list[Sample]:
+    """Samples of one file: a list of {"name", "codes", "set"?: {dotted path: value}, "unset"?: [dotted path], "input"?}.
+
+    The changes are to `input`, or to `base` where there is none, and what comes of them fits `schema`. Raises SampleError.
+    """
     if not isinstance(entries, list) or not entries:
         raise SampleError("a list of samples is wanted, not an empty one")
     samples = [_sample(policy, effect, entry, base) for entry in entries]
     if len({sample.name for sample in samples}) < len(samples):
         raise SampleError("two samples have the same name")
+    validator = jsonschema_rs.Draft7Validator(dict(schema))
+    for sample in samples:
+        for error in validator.iter_errors(sample.document):
+            place = ".".join(map(str, error.instance_path))
+            raise SampleError(f"{sample.name}: no input of Sidegate's: {place}: {error.message[:200]}")
     return samples
 
 
@@ -63,20 +75,18 @@ def unlike(sample: Sample, decision: Any) -> str | None:
 
 
 def _sample(policy: str, effect: str, entry: Any, base: Mapping[str, Any]) -> Sample:
-    if not isinstance(entry, dict) or not {"name", "codes"} <= entry.keys() <= {
-        "name",
-        "codes",
-        "set",
-        "unset",
-        "input",
-    }:
-        raise SampleError("a sample has name, codes, and set and unset or input")
+    if not isinstance(entry, dict) or not {"name", "codes"} <= entry.keys() <= _KEYS.keys():
+        raise SampleError("a sample has name and codes, and may have set, unset and input")
+    if not all(isinstance(value, _KEYS[key]) for key, value in entry.items()):
+        raise SampleError("name is text, codes and unset are lists, set and input are objects")
     document = copy.deepcopy(dict(entry.get("input", base)))
     for path, value in entry.get("set", {}).items():
         parent, key = _place(document, path)
         parent[key] = copy.deepcopy(value)
     for path in entry.get("unset", ()):
         parent, key = _place(document, path)
+        if key not in parent:
+            raise SampleError(f"no such place in the input: {path}")
         del parent[key]
     return Sample(policy=policy, name=entry["name"], effect=effect, codes=frozenset(entry["codes"]), document=document)
 

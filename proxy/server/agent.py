@@ -13,11 +13,12 @@ from proxy.core.policy_input import visible_input
 from proxy.core.review import Review, ReviewStatus
 from proxy.core.tool import Tool
 from proxy.errors import Code, Refusal
-from proxy.model import Batch, Definition, Dialect, Presented, ToolCall, UnreadableCall
+from proxy.model import Dialect, Presented, ToolCall, UnreadableCall
 from proxy.pipeline import Pipeline
 from proxy.register import Registrar
 from proxy.server.rescue import answered, json_response, rescue, too_large, unnamed
 from proxy.wire import dialects
+from proxy.wire.batch import Batch, Definition
 from proxy.wire.common import read_arguments
 
 MAX_WAIT = 60.0
@@ -60,7 +61,8 @@ class AgentPort:
             batch = dialects.parse(await self._body(request), request.query.get("dialect"))
         except Refusal as unread:
             batch = _unreadable(unread)
-        return answered(await self.pipeline.handle_all(batch, presented), batch)
+        answers = await self.pipeline.handle_all(batch.items, presented, patient=not batch.many)
+        return answered(answers, batch)
 
     async def state(self, request: web.Request) -> web.Response:
         """State of a held call; `?wait=` seconds for it to change."""

@@ -7,7 +7,8 @@ from aiohttp import web
 
 from proxy.core import strict_json
 from proxy.errors import Code, Refusal
-from proxy.model import Answer, Batch, Dialect
+from proxy.model import Answer, Dialect
+from proxy.wire.batch import Batch
 from proxy.wire.dialects import DIALECTS
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]

@@ -33,7 +33,7 @@ class SpanExporter:
     """A sink of the tracer (`offer`) and the task that empties it. `start` needs a running loop."""
 
     def __init__(self, destination: Destination, resource: Resource, transport: Transport, clock: Clock) -> None:
-        self._to = destination
+        self.destination = destination
         self._resource = resource
         self._transport = transport
         self._clock = clock
@@ -47,10 +47,10 @@ class SpanExporter:
 
     def offer(self, record: SpanRecord) -> None:
         """Take an ended span; the oldest one makes room if there is none."""
-        if len(self._queue) == self._to.queue:
+        if len(self._queue) == self.destination.queue:
             self.dropped += 1
         self._queue.append(record)
-        if len(self._queue) >= self._to.batch:
+        if len(self._queue) >= self.destination.batch:
             self._wake.set()
 
     def start(self) -> None:
@@ -73,7 +73,7 @@ class SpanExporter:
 
     async def _run(self) -> None:
         while not self._closing.is_set():
-            await self._until(self._wake, self._to.delay)
+            await self._until(self._wake, self.destination.delay)
             self._wake.clear()
             await self._export()
         while self._queue:
@@ -88,13 +88,13 @@ class SpanExporter:
                 _logger.exception("a batch of spans could not be exported")
                 self._lose(self._on_the_way, "a fault of Sidegate's own")
             self._on_the_way = 0
-            if len(self._queue) < self._to.batch:
+            if len(self._queue) < self.destination.batch:
                 return
 
     async def _encoded(self) -> bytes:
         batch = SpanBatch(self._resource)
-        while self._queue and self._on_the_way < self._to.batch:
-            turn = min(_TURN, self._to.batch - self._on_the_way, len(self._queue))
+        while self._queue and self._on_the_way < self.destination.batch:
+            turn = min(_TURN, self.destination.batch - self._on_the_way, len(self._queue))
             records = [self._queue.popleft() for _ in range(turn)]
             self._on_the_way += turn
             batch.add(records)
@@ -102,7 +102,7 @@ class SpanExporter:
         return batch.to_bytes()
 
     async def _send(self, body: bytes) -> None:
-        deadline = self._clock.monotonic() + self._to.budget
+        deadline = self._clock.monotonic() + self.destination.budget
         for attempt in count():
             failure = await self._tried(body)
             if failure is None:
@@ -129,7 +129,7 @@ class SpanExporter:
             return
         self.dropped += spans
         if self._seldom.due("lost") is not None:
-            fields = {"why": why, "spans": spans, "dropped": self.dropped, "endpoint": self._to.place}
+            fields = {"why": why, "spans": spans, "dropped": self.dropped, "endpoint": self.destination.place}
             _logger.warning("spans did not reach the collector", extra={"fields": fields})
 
     async def _until(self, event: asyncio.Event, seconds: float) -> None:

@@ -90,12 +90,15 @@ def _exception(kind: type[BaseException], trace: TracebackType | None) -> dict[s
 
 def _dumped(line: Mapping[str, Any]) -> str:
     try:
-        written = json.dumps(line, separators=(",", ":"), allow_nan=False, default=_named)
+        written = _ENCODER.encode(line)
     except (ValueError, TypeError, RecursionError):
         plain = {key: value for key, value in line.items() if isinstance(value, str)}
-        written = json.dumps(plain | {"unwritable": True}, separators=(",", ":"))
+        written = _ENCODER.encode(plain | {"unwritable": True})
     return written.replace(_DELETE, "\\u007f")
 
 
 def _named(value: object) -> str:
     return type(value).__name__
+
+
+_ENCODER = json.JSONEncoder(separators=(",", ":"), allow_nan=False, default=_named)

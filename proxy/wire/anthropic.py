@@ -4,8 +4,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from proxy.core import strict_json
-from proxy.model import Answer, Batch, Definition, Dialect
+from proxy.model import Answer, Dialect
 from proxy.wire import common
+from proxy.wire.batch import Batch, Definition
 
 DIALECT = Dialect.ANTHROPIC
 _BLOCKS = frozenset({"tool_use", "text", "thinking", "redacted_thinking"})

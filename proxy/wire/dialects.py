@@ -5,8 +5,9 @@ from typing import Any, Protocol
 
 from proxy.core import strict_json
 from proxy.errors import Code, Refusal
-from proxy.model import Answer, Batch, Definition, Dialect
+from proxy.model import Answer, Dialect
 from proxy.wire import anthropic, common, native, openai_chat, openai_responses
+from proxy.wire.batch import Batch, Definition
 
 
 class Wire(Protocol):

@@ -6,8 +6,9 @@ from typing import Any
 import orjson
 
 from proxy.core import strict_json
-from proxy.model import Answer, Batch, Definition, Dialect, ToolCall, UnreadableCall
+from proxy.model import Answer, Dialect, ToolCall, UnreadableCall
 from proxy.wire import common
+from proxy.wire.batch import Batch, Definition
 
 DIALECT = Dialect.NATIVE
 _KEYS = frozenset({"id", "tool", "version", "arguments", "reason"})

@@ -4,8 +4,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from proxy.core import strict_json
-from proxy.model import Answer, Batch, Definition, Dialect, ToolCall, UnreadableCall
+from proxy.model import Answer, Dialect, ToolCall, UnreadableCall
 from proxy.wire import common
+from proxy.wire.batch import Batch, Definition
 
 DIALECT = Dialect.OPENAI_CHAT
 

@@ -42,9 +42,11 @@ class Disk:
         self.error: OSError | None = None
         self.gate = threading.Event()
         self.gate.set()
+        self.entered = threading.Event()
         self.threads: set[int] = set()
 
     def __call__(self, fd: int) -> None:
+        self.entered.set()
         self.gate.wait(10)
         self.synced.append(fd)
         self.threads.add(threading.get_ident())

@@ -23,7 +23,7 @@ async def test_a_copy_that_blocks_does_not_block_the_journal(tmp_path: Path) -> 
     reading, writing = os.pipe()
     with open(writing, "wb", buffering=0) as pipe:  # noqa: ASYNC230, PTH123 - a pipe's end has no path and does not block to open
         journal = start(tmp_path / "j", copy=pipe)
-        for _ in range(500):
+        for _ in range(11_000):
             seq = journal.append({"kind": "intent", "pad": "x" * 400})
         await asyncio.wait_for(journal.flushed(seq), 10)
         os.set_blocking(reading, False)

@@ -44,7 +44,7 @@ def _reopen(directory: Path) -> list[dict[str, Any]]:
         (b"\n", 0, 3),
         (bytes(4096), 0, 3),
         (b'{"seq":4' + bytes(100), 0, 3),
-        (bytes(5000) + b'{"seq":9,"kind":"x","hash":"' + b"0" * 64 + b'"}\n', 0, 3),
+        (bytes(5000) + b'half"}\n{"seq":9,"kind":"x","hash":"' + b"0" * 64 + b'"}\n', 0, 3),
         (b"", 5, 2),
         (b"", 1, 2),
         (b"\xff\xfe junk", 40, 2),

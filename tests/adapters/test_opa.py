@@ -179,7 +179,16 @@ async def test_each_fault_has_its_code_and_cause(answer: bytes, code: Code, caus
 
 
 @pytest.mark.parametrize(
-    "body", [b"<html>", b"null", b"[]", b'{"errors": 1}', b'{"errors": [1]}', b'{"errors": [{"location": 1}]}']
+    "body",
+    [
+        b"<html>",
+        b"null",
+        b"[]",
+        b'{"errors": 1}',
+        b'{"errors": [1]}',
+        b'{"errors": [{"location": 1}]}',
+        b'{"errors": [{"location": {"x": 1}}]}',
+    ],
 )
 async def test_an_error_body_of_another_shape_is_said_to_be_unreadable(body: bytes) -> None:
     _, details = await refused_by(once(http(body, "500 Internal Server Error")))
@@ -216,17 +225,17 @@ async def test_too_many_callers_are_policy_unavailable() -> None:
 
 
 async def test_a_stopped_opa_costs_the_deadline_and_answers_again_when_it_goes_on(opa: RunningOpa) -> None:
-    async with policy_at(opa.unix, deadline=0.25) as policy:
-        assert await policy.warm() == "r1"
+    async with policy_at(opa.unix) as patient, policy_at(opa.unix, deadline=0.25) as policy:
+        assert await patient.warm() == "r1"
         os.kill(opa.process.pid, signal.SIGSTOP)
         try:
             started = time.monotonic()
             refusals = await asyncio.gather(*(refused(policy.decide(b"{}", TRACE)) for _ in range(20)))
-            assert time.monotonic() - started < 1.25
+            assert time.monotonic() - started < 2.25
             assert {(r.code, str(r.details)) for r in refusals} == {(Code.POLICY_UNAVAILABLE, "{'cause': 'timeout'}")}
         finally:
             os.kill(opa.process.pid, signal.SIGCONT)
-        assert await policy.revision() == "r1"
+        assert await patient.revision() == "r1"
 
 
 async def test_opa_stops_evaluating_when_the_caller_has_gone(opa: RunningOpa) -> None:

@@ -15,6 +15,7 @@ from typing import Any
 
 import orjson
 import pytest
+import uvloop
 from aiohttp import web
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
@@ -81,6 +82,13 @@ class Place:
             yield opa
         finally:
             await opa.close()
+
+
+@pytest.fixture(params=[asyncio.DefaultEventLoopPolicy, uvloop.EventLoopPolicy], ids=["asyncio", "uvloop"])
+def event_loop_policy(request: pytest.FixtureRequest) -> asyncio.AbstractEventLoopPolicy:
+    """Both loops start processes in their own way; pytest-asyncio asks for this by name."""
+    policy: asyncio.AbstractEventLoopPolicy = request.param()
+    return policy
 
 
 @pytest.fixture
@@ -191,7 +199,8 @@ async def test_restarts_that_fail_pause_longer_up_to_a_bound_and_succeed_once_th
 
 async def test_one_that_hangs_costs_its_callers_the_deadline_and_can_still_be_closed(place: Place) -> None:
     async with place.started() as opa, policy_of(opa, deadline=0.25) as policy:
-        assert await policy.warm() == "r1"
+        async with policy_of(opa) as patient:
+            assert await patient.warm() == "r1"
         pid = pid_of(opa)
         os.kill(pid, signal.SIGSTOP)
         for _ in range(3):
@@ -199,7 +208,7 @@ async def test_one_that_hangs_costs_its_callers_the_deadline_and_can_still_be_cl
             with pytest.raises(Refusal) as caught:
                 await policy.revision()
             assert caught.value.details == {"cause": "timeout"}
-            assert 0.2 < time.monotonic() - started < 1.25
+            assert 0.2 < time.monotonic() - started < 2.25
         started = time.monotonic()
     assert time.monotonic() - started < 6
     assert not running(pid)

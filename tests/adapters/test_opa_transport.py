@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Iterator
 
 import pytest
+import uvloop
 
 from proxy.adapters.opa_transport import OpaFault, SidecarOpaClient, split_address
 from tests.contracts.opa_server import RunningOpa, Talk, byte_server, http, running_opa, until
@@ -14,6 +15,13 @@ from tests.contracts.policy_transport import AiohttpOpaClient, TransportContract
 def opa() -> Iterator[RunningOpa]:
     with running_opa() as opa:
         yield opa
+
+
+@pytest.fixture(params=[asyncio.DefaultEventLoopPolicy, uvloop.EventLoopPolicy], ids=["asyncio", "uvloop"])
+def event_loop_policy(request: pytest.FixtureRequest) -> asyncio.AbstractEventLoopPolicy:
+    """Both loops bring transports of their own; pytest-asyncio asks for this by name."""
+    policy: asyncio.AbstractEventLoopPolicy = request.param()
+    return policy
 
 
 class TestOracle(TransportContract):

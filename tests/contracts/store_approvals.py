@@ -53,6 +53,9 @@ class ApprovalsContract:
             await store.conversations.register(registered("elsewhere"))
             with refusing(Code.CALL_CONCLUDED):
                 await spend(store, who, checked(PRICES), approved)
+            changed = replace(what, tool=replace(what.tool, digest="another entry"))
+            with refusing(Code.CALL_CONCLUDED):
+                await spend(store, who, changed, approved)
             with refusing(Code.CALL_CONCLUDED):
                 await spend(store, caller("elsewhere"), what, approved)
             with refusing(Code.CALL_CONCLUDED):

@@ -41,6 +41,12 @@ def test_every_flipped_bit_is_a_problem() -> None:
             assert isinstance(check_line(GENESIS, bytes(changed)), Problem), (index, bit)
 
 
+def test_an_unfinished_line_is_called_that() -> None:
+    line, _ = seal_line(GENESIS, b'{"seq":1,"kind":"stop"}')
+    assert check_line(GENESIS, line[:-1]) == Problem("the line is not finished")
+    assert check_line(GENESIS, b"junk\n") == Problem("the line does not end with its hash")
+
+
 @pytest.mark.parametrize("cut", range(1, 80))
 def test_a_cut_line_is_a_problem(cut: int) -> None:
     line, _ = seal_line(GENESIS, b'{"seq":1,"kind":"stop"}')

@@ -106,6 +106,18 @@ def test_torn_bytes_without_a_seal_break_the_chain_at_their_place() -> None:
     assert broken(first, b"torn", second, pen.line(kind="stop")).place.line == 2
 
 
+def test_a_record_between_torn_bytes_and_their_seal_breaks_the_chain() -> None:
+    pen = Pen()
+    first, second = pen.header(), pen.header()
+    late = [pen.line(kind="stop"), pen.line(**seal(b"torn", len(first)))]
+    assert broken(first, b"torn", second, *late).place.line == 2
+
+
+def test_bytes_slipped_in_between_two_records_break_the_chain() -> None:
+    pen = Pen()
+    assert broken(pen.header(), b"slipped in\n", pen.line(kind="stop")).place.line == 2
+
+
 def test_a_seal_of_bytes_that_are_gone_breaks_the_chain() -> None:
     pen = Pen()
     first, second = pen.header(), pen.header()

@@ -26,6 +26,8 @@ from tests.contracts.store_values import NOON, NOTHING, caller, checked, intent,
 
 WHO, WHAT = caller("talk"), checked(tool("get_prices"))
 
+ENTRY = WHAT.tool.digest
+
 
 def approved(**changes: object) -> Hold:
     given = {"status": ReviewStatus.APPROVED, "by": "rita", "resolved_at": NOON, **changes}
@@ -80,15 +82,17 @@ def test_an_approval_for_the_conversation_lives_a_quarter_of_an_hour_at_most() -
 )
 def test_an_approval_is_bound_to_call_conversation_principal_and_agent(changes: dict[str, object]) -> None:
     talk = Conversation(id="talk")
-    refuse_spending(approved(), spending(), talk, NOON)
+    refuse_spending(approved(), spending(), ENTRY, talk, NOON)
     with refusing(Code.CALL_CONCLUDED):
-        refuse_spending(approved(), spending(**changes), talk, NOON)
+        refuse_spending(approved(), spending(**changes), ENTRY, talk, NOON)
+    with refusing(Code.CALL_CONCLUDED):
+        refuse_spending(approved(), spending(), "other", talk, NOON)
 
 
 @pytest.mark.parametrize("status", [status for status in ReviewStatus if status is not ReviewStatus.APPROVED])
 def test_only_an_approved_review_can_be_spent(status: ReviewStatus) -> None:
     with refusing(Code.CALL_CONCLUDED):
-        refuse_spending(approved(status=status), spending(), Conversation(id="talk"), NOON)
+        refuse_spending(approved(status=status), spending(), ENTRY, Conversation(id="talk"), NOON)
 
 
 def test_limits_are_numbers_of_holds_that_may_be_open() -> None:

@@ -150,8 +150,30 @@ EVIL = "a\x1b[31m\r\n\x9b2J\u202egnp\u200b\U000e0041\x7f"
 
 
 def test_no_field_can_control_the_terminal() -> None:
-    keys = ["call", "tool", "version", "agent", "reason", "code", "outcome", "credential", "revision", "digest", "trace",
-        "ran", "by", "comment", "status", "scope", "name", "conversation", "registration", "expires_at", "segment", "chain"]  # fmt: skip
+    keys = [  # fmt: skip
+        "call",
+        "tool",
+        "version",
+        "agent",
+        "reason",
+        "code",
+        "outcome",
+        "credential",
+        "revision",
+        "digest",
+        "trace",
+        "ran",
+        "by",
+        "comment",
+        "status",
+        "scope",
+        "name",
+        "conversation",
+        "registration",
+        "expires_at",
+        "segment",
+        "chain",
+    ]
     every = dict.fromkeys(keys, EVIL) | {
         "principal": {"id": EVIL, "name": EVIL},
         "agent": {"pod": EVIL},

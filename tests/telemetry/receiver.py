@@ -1,7 +1,6 @@
 """An OTLP/HTTP collector in this process: real sockets, decoded with opentelemetry-proto. For tests of every part."""
 
 import asyncio
-import gzip
 import ssl
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Mapping
@@ -136,8 +135,3 @@ def _value(value: AnyValue) -> Any:
     if kind == "array_value":
         return [_value(item) for item in value.array_value.values]
     return None if kind is None else getattr(value, kind)
-
-
-def unpacked(body: bytes) -> bytes:
-    """The body of a request that was sent with gzip."""
-    return gzip.decompress(body)

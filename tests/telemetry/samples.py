@@ -27,12 +27,58 @@ from proxy.model import (
     ToolEffect,
 )
 from proxy.telemetry.memory import SpanMemory
-from proxy.telemetry.spans import CompactTracer
+from proxy.telemetry.spans import CompactTracer, SpanEvent, SpanRecord, Value
 
 SECRET = "canary-7f3a9"
 PARENT = SpanContext(trace_id="0af7651916cd43dd8448eb211c80319c", span_id="b7ad6b7169203331")
 UNSAMPLED = SpanContext(trace_id=PARENT.trace_id, span_id=PARENT.span_id, sampled=False, state="vendor=1")
 NOW = datetime(2026, 11, 25, 12, 0, tzinfo=UTC)
+
+VALUES: dict[str, Value] = {
+    "text": "Grüße",
+    "int": 7,
+    "most": (1 << 63) - 1,
+    "float": 0.25,
+    "true": True,
+    "list": ("a", "b"),
+    "empty": (),
+    "nothing": "",
+    "zero": 0,
+}
+ROOT = SpanRecord(
+    trace_id=PARENT.trace_id,
+    span_id="00f067aa0ba902b7",
+    parent_id="",
+    remote_parent=False,
+    state="",
+    name="decide",
+    kind="internal",
+    start=1,
+    end=2,
+    error=False,
+    attributes={},
+    events=(),
+    links=(),
+    dropped_attributes=0,
+    dropped_events=0,
+    dropped_links=0,
+)
+FULL = ROOT._replace(
+    parent_id=PARENT.span_id,
+    remote_parent=True,
+    state="vendor=1,other=2",
+    name="execute_tool price.list",
+    kind="server",
+    start=1_795_575_631_421_255_000,
+    end=1_795_575_631_421_257_604,
+    error=True,
+    attributes=VALUES,
+    events=(SpanEvent("retry", 1_795_575_631_421_256_000, {"attempt": 2}),),
+    links=(UNSAMPLED,),
+    dropped_attributes=3,
+    dropped_events=2,
+    dropped_links=1,
+)
 
 
 class SteppedClock:

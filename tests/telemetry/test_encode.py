@@ -15,57 +15,12 @@ from opentelemetry.trace.status import Status, StatusCode
 from proxy import __version__
 from proxy.telemetry.encode import SpanBatch
 from proxy.telemetry.names import SCHEMA_URL, SCOPE
-from proxy.telemetry.spans import SpanEvent, SpanRecord, Value
+from proxy.telemetry.spans import SpanEvent, SpanRecord
 from tests.telemetry.receiver import attributes
-from tests.telemetry.samples import PARENT, UNSAMPLED
+from tests.telemetry.samples import FULL, ROOT
 
 RESOURCE = Resource({"service.name": "sidegate", "k8s.pod.name": "buyer-0"})
 KINDS = {"server": SpanKind.SERVER, "client": SpanKind.CLIENT, "internal": SpanKind.INTERNAL}
-VALUES: dict[str, Value] = {
-    "text": "Grüße",
-    "int": 7,
-    "most": (1 << 63) - 1,
-    "float": 0.25,
-    "true": True,
-    "list": ("a", "b"),
-    "empty": (),
-    "nothing": "",
-    "zero": 0,
-}
-ROOT = SpanRecord(
-    trace_id=PARENT.trace_id,
-    span_id="00f067aa0ba902b7",
-    parent_id="",
-    remote_parent=False,
-    state="",
-    name="decide",
-    kind="internal",
-    start=1,
-    end=2,
-    error=False,
-    attributes={},
-    events=(),
-    links=(),
-    dropped_attributes=0,
-    dropped_events=0,
-    dropped_links=0,
-)
-FULL = ROOT._replace(
-    parent_id=PARENT.span_id,
-    remote_parent=True,
-    state="vendor=1,other=2",
-    name="execute_tool price.list",
-    kind="server",
-    start=1_795_575_631_421_255_000,
-    end=1_795_575_631_421_257_604,
-    error=True,
-    attributes=VALUES,
-    events=(SpanEvent("retry", 1_795_575_631_421_256_000, {"attempt": 2}),),
-    links=(UNSAMPLED,),
-    dropped_attributes=3,
-    dropped_events=2,
-    dropped_links=1,
-)
 
 
 def decoded(*records: SpanRecord) -> ExportTraceServiceRequest:

@@ -4,7 +4,7 @@ import asyncio
 import logging
 import socket
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
@@ -17,8 +17,7 @@ from proxy.ports import Clock
 from proxy.telemetry.exporter import SpanExporter, exporter_of
 from proxy.telemetry.spans import CompactTracer
 from tests.telemetry.receiver import Receiver, Reply, attributes, receiving
-from tests.telemetry.samples import SECRET, SteppedClock
-from tests.telemetry.test_encode import FULL, ROOT
+from tests.telemetry.samples import FULL, ROOT, SECRET, SteppedClock
 
 BASE = "OTEL_EXPORTER_OTLP_ENDPOINT"
 OURS = "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT"
@@ -26,16 +25,36 @@ SOON = {"OTEL_BSP_SCHEDULE_DELAY": "5"}
 NEVER = {"OTEL_BSP_SCHEDULE_DELAY": "3600000"}
 
 
-@asynccontextmanager
-async def exporting(clock: Clock | None = None, **variables: str) -> AsyncIterator[SpanExporter]:
-    """An exporter at work."""
-    exporter = exporter_of(variables, clock or SystemClock())
+def started(variables: Mapping[str, str], clock: Clock) -> SpanExporter:
+    """An exporter at work, to be shut down by the test."""
+    exporter = exporter_of(variables, clock)
     assert exporter is not None
     exporter.start()
+    return exporter
+
+
+@asynccontextmanager
+async def exporting(variables: Mapping[str, str], clock: Clock | None = None) -> AsyncIterator[SpanExporter]:
+    """An exporter at work."""
+    exporter = started(variables, clock or SystemClock())
     try:
         yield exporter
     finally:
         await exporter.shutdown(5)
+
+
+class TellingClock(SystemClock):
+    """The real time, and an event for when somebody goes to sleep for so long."""
+
+    def __init__(self, seconds: float) -> None:
+        self.seconds = seconds
+        self.asleep = asyncio.Event()
+
+    async def sleep(self, seconds: float) -> None:
+        """As long as asked."""
+        if seconds == self.seconds:
+            self.asleep.set()
+        await super().sleep(seconds)
 
 
 @pytest.fixture
@@ -47,7 +66,7 @@ async def receiver() -> AsyncIterator[Receiver]:
 async def dropped(exporter: SpanExporter, count: int) -> None:
     """Until so many spans are given up."""
     async with asyncio.timeout(10):
-        while exporter.dropped < count:
+        while exporter.dropped < count:  # noqa: ASYNC110 - the number is public, an event behind it would be for tests only
             await asyncio.sleep(0.005)
 
 
@@ -62,7 +81,7 @@ def closed_port() -> int:
 async def test_spans_arrive_with_who_emitted_them(receiver: Receiver) -> None:
     """A tracer, a queue, a request, a collector."""
     variables = {BASE: receiver.url, "OTEL_RESOURCE_ATTRIBUTES": "k8s.pod.name=buyer-0", **SOON}
-    async with exporting(**variables) as exporter:
+    async with exporting(variables) as exporter:
         tracer = CompactTracer(variables, SystemClock(), [exporter.offer])
         root = tracer.start("execute_tool price.list", "server", None)
         tracer.start("decide", "internal", root.context).end()
@@ -92,7 +111,7 @@ async def test_spans_arrive_with_who_emitted_them(receiver: Receiver) -> None:
 )
 async def test_the_path_that_the_collector_sees(receiver: Receiver, variable: str, suffix: str, path: str) -> None:
     """As the table in `destination` says."""
-    async with exporting(**{variable: receiver.url + suffix}, **SOON) as exporter:
+    async with exporting({variable: receiver.url + suffix} | SOON) as exporter:
         exporter.offer(ROOT)
         await receiver.until(lambda r: bool(r.spans))
     assert receiver.received[0].path == path
@@ -101,7 +120,7 @@ async def test_the_path_that_the_collector_sees(receiver: Receiver, variable: st
 async def test_headers_and_compression(receiver: Receiver) -> None:
     """Both from the standard variables."""
     variables = {BASE: receiver.url, "OTEL_EXPORTER_OTLP_HEADERS": "x-tenant=a%20b", **SOON}
-    async with exporting(**variables, OTEL_EXPORTER_OTLP_COMPRESSION="gzip") as exporter:
+    async with exporting(variables | {"OTEL_EXPORTER_OTLP_COMPRESSION": "gzip"}) as exporter:
         exporter.offer(FULL)
         await receiver.until(lambda r: bool(r.spans))
     received = receiver.received[0]
@@ -111,8 +130,7 @@ async def test_headers_and_compression(receiver: Receiver) -> None:
 
 async def test_a_full_batch_does_not_wait_for_the_schedule(receiver: Receiver) -> None:
     """512 spans wake the exporter; the rest waits, and is sent at the end."""
-    clock = SystemClock()
-    async with exporting(clock, **{BASE: receiver.url}, **NEVER) as exporter:
+    async with exporting({BASE: receiver.url} | NEVER) as exporter:
         for _ in range(600):
             exporter.offer(ROOT)
         await receiver.until(lambda r: len(r.received) == 1)
@@ -124,7 +142,7 @@ async def test_a_full_batch_does_not_wait_for_the_schedule(receiver: Receiver) -
 async def test_encoding_pauses_between_short_turns(receiver: Receiver) -> None:
     """24 spans a turn, then 4 ms in which calls go on."""
     clock = SteppedClock()
-    async with exporting(clock, **{BASE: receiver.url}, **NEVER) as exporter:
+    async with exporting({BASE: receiver.url} | NEVER, clock) as exporter:
         for _ in range(240):
             exporter.offer(ROOT)
         await receiver.until(lambda r: len(r.spans) == 240)
@@ -146,7 +164,7 @@ async def test_the_queue_is_bounded_and_what_falls_out_is_counted() -> None:
 async def test_nobody_listens(caplog: pytest.LogCaptureFixture) -> None:
     """Retried while the budget lasts, then counted and said."""
     clock = SteppedClock()
-    async with exporting(clock, **{BASE: f"http://127.0.0.1:{closed_port()}"}) as exporter:
+    async with exporting({BASE: f"http://127.0.0.1:{closed_port()}"}, clock) as exporter:
         exporter.offer(ROOT)
         await dropped(exporter, 1)
     backoff = [seconds for seconds in clock.slept if 0.4 < seconds < 20 and seconds != 5.0]
@@ -159,7 +177,7 @@ async def test_nobody_listens(caplog: pytest.LogCaptureFixture) -> None:
 async def test_a_dead_collector_is_mentioned_once_a_minute(caplog: pytest.LogCaptureFixture) -> None:
     """However many batches are lost."""
     variables = {BASE: f"http://127.0.0.1:{closed_port()}", "OTEL_BSP_EXPORT_TIMEOUT": "1", **SOON}
-    async with exporting(**variables) as exporter:
+    async with exporting(variables) as exporter:
         for lost in range(1, 6):
             exporter.offer(ROOT)
             await dropped(exporter, lost)
@@ -170,7 +188,7 @@ async def test_a_hanging_collector_ends_with_the_attempts_timeout(receiver: Rece
     """It accepts and never answers."""
     receiver.default = Reply(hang=True)
     variables = {BASE: receiver.url, "OTEL_EXPORTER_OTLP_TIMEOUT": "0.05", "OTEL_BSP_EXPORT_TIMEOUT": "100", **SOON}
-    async with exporting(**variables) as exporter:
+    async with exporting(variables) as exporter:
         exporter.offer(ROOT)
         await dropped(exporter, 1)
     assert receiver.received
@@ -179,9 +197,7 @@ async def test_a_hanging_collector_ends_with_the_attempts_timeout(receiver: Rece
 async def test_shutdown_keeps_its_bound_beside_a_hanging_collector(receiver: Receiver) -> None:
     """SIGTERM has a grace time; what is not through by then is counted."""
     receiver.default = Reply(hang=True)
-    exporter = exporter_of({BASE: receiver.url, **SOON}, SystemClock())
-    assert exporter is not None
-    exporter.start()
+    exporter = started({BASE: receiver.url} | SOON, SystemClock())
     exporter.offer(ROOT)
     await receiver.until(lambda r: len(r.received) == 1)
     exporter.offer(ROOT)
@@ -193,7 +209,7 @@ async def test_shutdown_keeps_its_bound_beside_a_hanging_collector(receiver: Rec
 
 async def test_shutdown_sends_what_is_queued(receiver: Receiver) -> None:
     """Spans that ended a moment before the process does."""
-    async with exporting(**{BASE: receiver.url}, **NEVER) as exporter:
+    async with exporting({BASE: receiver.url} | NEVER) as exporter:
         for _ in range(1500):
             exporter.offer(ROOT)
     assert len(receiver.spans) == 1500
@@ -201,13 +217,12 @@ async def test_shutdown_sends_what_is_queued(receiver: Receiver) -> None:
 
 
 async def test_shutdown_does_not_sit_out_a_back_off(receiver: Receiver) -> None:
-    """Its last batches are tried once."""
+    """What waited for its next attempt gets it at once, what was queued is tried once."""
     receiver.default = Reply(status=503, headers={"Retry-After": "25"})
-    exporter = exporter_of({BASE: receiver.url, **SOON}, SystemClock())
-    assert exporter is not None
-    exporter.start()
+    clock = TellingClock(25)
+    exporter = started({BASE: receiver.url} | SOON, clock)
     exporter.offer(ROOT)
-    await receiver.until(lambda r: len(r.received) == 1)
+    await asyncio.wait_for(clock.asleep.wait(), 10)
     exporter.offer(ROOT)
     began = time.monotonic()
     await exporter.shutdown(10)
@@ -223,7 +238,7 @@ async def test_a_busy_collector_is_asked_again_when_it_says(receiver: Receiver, 
     date = format_datetime(datetime.now(UTC) + timedelta(seconds=3600), usegmt=True)
     receiver.replies.append(Reply(status=status, headers={"Retry-After": "7"}))
     variables = {BASE: receiver.url, "OTEL_BSP_EXPORT_TIMEOUT": "5000000"}
-    async with exporting(clock, **variables) as exporter:
+    async with exporting(variables, clock) as exporter:
         exporter.offer(ROOT)
         await receiver.until(lambda r: len(r.spans) == 1)
         receiver.replies.append(Reply(status=status, headers={"Retry-After": date}))
@@ -238,7 +253,7 @@ async def test_a_wait_over_the_budget_costs_the_batch_and_is_kept_all_the_same(r
     """The collector asked for quiet."""
     clock = SteppedClock()
     receiver.replies.append(Reply(status=429, headers={"Retry-After": "100"}))
-    async with exporting(clock, **{BASE: receiver.url}) as exporter:
+    async with exporting({BASE: receiver.url}, clock) as exporter:
         exporter.offer(ROOT)
         await dropped(exporter, 1)
         exporter.offer(FULL)
@@ -251,7 +266,7 @@ async def test_a_wait_over_the_budget_costs_the_batch_and_is_kept_all_the_same(r
 async def test_other_answers_are_final(receiver: Receiver, status: int) -> None:
     """Asking again would change nothing; a redirect is not followed."""
     receiver.replies.append(Reply(status=status, headers={"Location": "/elsewhere"}))
-    async with exporting(**{BASE: receiver.url}, **SOON) as exporter:
+    async with exporting({BASE: receiver.url} | SOON) as exporter:
         exporter.offer(ROOT)
         await dropped(exporter, 1)
     assert len(receiver.received) == 1
@@ -260,7 +275,7 @@ async def test_other_answers_are_final(receiver: Receiver, status: int) -> None:
 async def test_a_slow_collector_gets_everything(receiver: Receiver) -> None:
     """Spans that end meanwhile wait in the queue."""
     receiver.default = Reply(delay=0.1)
-    async with exporting(**{BASE: receiver.url}, **SOON) as exporter:
+    async with exporting({BASE: receiver.url} | SOON) as exporter:
         exporter.offer(ROOT)
         await receiver.until(lambda r: len(r.received) == 1)
         exporter.offer(FULL)
@@ -272,7 +287,7 @@ async def test_a_slow_collector_gets_everything(receiver: Receiver) -> None:
 async def test_spans_that_the_collector_rejects_are_counted(receiver: Receiver) -> None:
     """Partial success."""
     receiver.replies.append(Reply(rejected=2))
-    async with exporting(**{BASE: receiver.url}, **SOON) as exporter:
+    async with exporting({BASE: receiver.url} | SOON) as exporter:
         for _ in range(3):
             exporter.offer(ROOT)
         await dropped(exporter, 2)
@@ -289,7 +304,7 @@ async def test_a_server_that_speaks_something_else_is_survived(caplog: pytest.Lo
     async with await asyncio.start_server(babble, "127.0.0.1", 0) as server:
         port = server.sockets[0].getsockname()[1]
         variables = {BASE: f"http://127.0.0.1:{port}", "OTEL_BSP_EXPORT_TIMEOUT": "100", **SOON}
-        async with exporting(**variables) as exporter:
+        async with exporting(variables) as exporter:
             exporter.offer(ROOT)
             await dropped(exporter, 1)
     assert len(caplog.records) == 1
@@ -298,7 +313,7 @@ async def test_a_server_that_speaks_something_else_is_survived(caplog: pytest.Lo
 async def test_a_certificate_that_is_not_there_costs_spans_only(tmp_path: Path) -> None:
     """It may be mounted later; Sidegate starts without."""
     variables = {BASE: "https://127.0.0.1:1", "OTEL_EXPORTER_OTLP_CERTIFICATE": str(tmp_path / "none.pem")}
-    async with exporting(**variables, **SOON, OTEL_BSP_EXPORT_TIMEOUT="100") as exporter:
+    async with exporting(variables | SOON | {"OTEL_BSP_EXPORT_TIMEOUT": "100"}) as exporter:
         exporter.offer(ROOT)
         await dropped(exporter, 1)
 
@@ -311,7 +326,7 @@ async def test_no_credential_is_logged(caplog: pytest.LogCaptureFixture) -> None
         "OTEL_EXPORTER_OTLP_HEADERS": f"authorization=Bearer%20{SECRET}",
         "OTEL_BSP_EXPORT_TIMEOUT": "100",
     }
-    async with exporting(**variables, **SOON) as exporter:
+    async with exporting(variables | SOON) as exporter:
         exporter.offer(ROOT)
         await dropped(exporter, 1)
         said = [str(record.__dict__) for record in caplog.records]
@@ -321,7 +336,7 @@ async def test_no_credential_is_logged(caplog: pytest.LogCaptureFixture) -> None
 
 async def test_spans_after_the_end_are_lost_without_harm(receiver: Receiver) -> None:
     """A call that outlives its process's telemetry."""
-    async with exporting(**{BASE: receiver.url}) as exporter:
+    async with exporting({BASE: receiver.url}) as exporter:
         pass
     exporter.offer(ROOT)
     await exporter.shutdown(1)

@@ -1,0 +1,65 @@
+"""A running sidecar: whether it is ready, its figures, and how it ends."""
+
+import asyncio
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from proxy.adapters.journal import Journal
+from proxy.adapters.opa_process import SupervisedOpa
+from proxy.adapters.policy_source import PolicySource
+from proxy.adapters.snapshots import SnapshotKeeper
+from proxy.adapters.store_embedded import EmbeddedStore
+from proxy.pipeline import Pipeline
+from proxy.server.listeners import Listeners
+from proxy.settings import Settings
+
+_log = logging.getLogger("sidegate")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sidecar:
+    """A running sidecar."""
+
+    settings: Settings
+    pipeline: Pipeline
+    store: EmbeddedStore
+    journal: Journal
+    snapshots: SnapshotKeeper
+    policy_source: PolicySource
+    listeners: Listeners
+    opa: SupervisedOpa | None
+
+    def ready(self) -> bool:
+        """Whether calls are decided at present."""
+        return not self.pipeline.gate.closed and (self.opa is None or self.opa.alive)
+
+    def status(self) -> Mapping[str, Any]:
+        """Figures for the review port and the start line."""
+        snapshot, head = self.snapshots.current(), self.journal.head
+        return {
+            "revision": snapshot.revision,
+            "policy": snapshot.policy_revision,
+            "catalog": snapshot.catalog.revision,
+            "tools": len(snapshot.catalog.tools),
+            "quarantined": sorted(t.name for t in snapshot.catalog.tools.values() if t.quarantined),
+            "policies": dict(self.policy_source.modes),
+            "warnings": list(self.policy_source.warnings),
+            "registration": self.settings.registration,
+            "enforcement": "cooperative, or credential held by the sidecar where upstreams have one",
+            "in_flight": self.pipeline.gate.inside,
+            "ready": self.ready(),
+            "journal": {"seq": head.seq, "hash": head.hash, "segment": head.segment},
+        }
+
+
+async def drain(sidecar: Sidecar) -> None:
+    """Unready at once, no new calls, those under way end, held ones get their answer; then whatever is left is left."""
+    sidecar.pipeline.gate.closed = True
+    await sidecar.listeners.stop_accepting()
+    sidecar.store.reviews.release_all()
+    under_way = set(sidecar.pipeline.running.values())
+    if under_way:
+        await asyncio.wait(under_way, timeout=sidecar.settings.drain)
+    _log.info("drained", extra={"fields": {"left": sum(not task.done() for task in under_way)}})

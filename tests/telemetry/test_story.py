@@ -1,0 +1,373 @@
+"""The story of one call: its SERVER span, its holds, its metrics, its log line; and what is never in them."""
+
+import json
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+
+import pytest
+
+from proxy.core.review import ReviewStatus
+from proxy.core.trail import Trail
+from proxy.errors import Code, Refusal
+from proxy.model import (
+    Agent,
+    Answer,
+    Caller,
+    Decision,
+    Dialect,
+    Effect,
+    Presented,
+    SpanContext,
+    ToolCall,
+    UnreadableCall,
+)
+from proxy.ports import Span
+from proxy.telemetry import names
+from proxy.telemetry.logs import JsonFormatter
+from proxy.telemetry.metrics import CallMetrics, Metrics
+from proxy.telemetry.spans import SpanRecord
+from proxy.telemetry.story import FAIL_CLOSED, CallTelemetry
+from tests.telemetry.exposition import parse
+from tests.telemetry.samples import (
+    ALLOWED,
+    APPROVAL,
+    ARGUMENTS,
+    CALL,
+    CALLER,
+    DENIED,
+    HELD,
+    PARENT,
+    RESULT,
+    SECRET,
+    TOOL,
+    UNREACHABLE,
+    UNSAMPLED,
+    SteppedClock,
+    review,
+    tracer,
+    trail,
+)
+
+
+class Watched:
+    """Telemetry of calls with everything that comes out of it."""
+
+    def __init__(self, **variables: str) -> None:
+        self.clock = SteppedClock()
+        self.clock.seconds = 2.0
+        made, self.memory = tracer(**variables)
+        self.metrics = Metrics()
+        self.telemetry = CallTelemetry(made, CallMetrics(self.metrics, lambda name: name == TOOL.name), self.clock)
+
+    def call(
+        self,
+        decision: Decision | None = ALLOWED,
+        refusal: Refusal | None = None,
+        *,
+        call: ToolCall = CALL,
+        trace: SpanContext | None = PARENT,
+        before: Callable[[Trail], None] = lambda _: None,
+    ) -> tuple[Trail, SpanRecord | None]:
+        """One call from begin to conclude; its SERVER span, if it was recorded."""
+        span = self.telemetry.begin(call, Presented(handle=SECRET, token=SECRET, trace=trace))
+        known = trail(span.context, call=call, decision=decision)
+        before(known)
+        answer = known.answer(result=RESULT if refusal is None else None, refusal=refusal)
+        self.telemetry.conclude(span, known, answer)
+        ended = [r for r in self.memory.spans() if r.span_id == span.context.span_id]
+        return known, ended[0] if ended else None
+
+    def samples(self, metric: str) -> dict[tuple[str, ...], float]:
+        """Values of one metric by its label values."""
+        family = parse(self.metrics.exposition())[metric]
+        return {tuple(value for _, value in labels): number for (_, labels), number in family.samples.items()}
+
+
+def denied() -> Refusal:
+    """What a denial becomes."""
+    return Refusal(Code.DENIED, SECRET, fix=SECRET, details={"secret": SECRET}, reasons=(("arguments", "over_limit"),))
+
+
+def test_all_that_is_searched_by_is_on_the_server_span() -> None:
+    """Jaeger matches tags on single spans."""
+    known, span = Watched().call()
+    assert span is not None
+    assert (span.name, span.kind, span.parent_id) == ("execute_tool price.list", "server", PARENT.span_id)
+    assert span.trace_id == PARENT.trace_id
+    assert not span.error
+    assert span.attributes == {
+        "gen_ai.operation.name": "execute_tool",
+        "gen_ai.tool.name": "price.list",
+        "gen_ai.tool.call.id": "toolu_1",
+        "gen_ai.conversation.id": "conv-1",
+        "security_rule.ruleset.name": "grants",
+        "security_rule.name": "granted",
+        "security_rule.version": "r1",
+        "sidegate.decision": "allow",
+        "sidegate.decision_id": known.call_id,
+        "sidegate.reason": "grants.granted",
+        "sidegate.reasons": 1,
+        "sidegate.code": "ok",
+        "sidegate.ran": "yes",
+        "sidegate.system": "pricing",
+        "sidegate.labels": ("confidential", "margin"),
+        "sidegate.principal": "https://id.example#anna",
+        "sidegate.agent": "agents/buyer",
+        "sidegate.revision": "cccccccccccc.pppppppppppp",
+    }
+
+
+@pytest.mark.parametrize(
+    ("decision", "policy", "rule", "count"),
+    [
+        (DENIED, "arguments", "over_limit", 1),
+        (HELD, "combination", "position", 1),
+        (Decision(effect=Effect.DENY, guards=("unregistered",), revision="r1"), "guards", "unregistered", 1),
+        (Decision(effect=Effect.DENY, revision="r1"), "decision", "default-deny", 0),
+        (Decision(effect=Effect.DENY, guards=("a",), deny=DENIED.deny, revision="r1"), "guards", "a", 2),
+    ],
+)
+def test_the_rule_that_decided_is_named(decision: Decision, policy: str, rule: str, count: int) -> None:
+    """By policy and code; a denial that nobody asked for is the default."""
+    _, span = Watched().call(decision, denied())
+    assert span is not None
+    found = span.attributes
+    assert (found[names.RULESET_NAME], found[names.RULE_NAME], found[names.REASONS]) == (policy, rule, count)
+    assert (found[names.REASON], found[names.DECISION]) == (f"{policy}.{rule}", decision.effect.value)
+
+
+@pytest.mark.parametrize("code", list(Code))
+def test_every_refusal_is_an_error_of_its_code(code: Code) -> None:
+    """On the span and in the metrics; those of our own making are counted apart."""
+    watched = Watched(OTEL_TRACES_SAMPLER="always_off")
+    _, span = watched.call(None, Refusal(code, SECRET))
+    assert span is not None
+    assert span.error
+    assert (span.attributes[names.ERROR_TYPE], span.attributes[names.CODE]) == (code.value, code.value)
+    assert span.attributes[names.DECISION] == "none"
+    assert watched.samples(names.CALLS_TOTAL) == {("price.list", "none", code.value): 1}
+    assert bool(watched.samples(names.FAIL_CLOSED_TOTAL)) is (code in FAIL_CLOSED)
+
+
+def test_a_call_refused_before_it_was_identified_has_what_is_known() -> None:
+    """No conversation, no system, no rule."""
+    _, span = Watched().call(None, Refusal(Code.UNAUTHENTICATED, SECRET))
+    assert span is not None
+    assert set(span.attributes) == {
+        *(names.OPERATION_NAME, names.TOOL_NAME, names.TOOL_CALL_ID, names.DECISION, names.DECISION_ID),
+        *(names.CODE, names.RAN, names.ERROR_TYPE),
+    }
+
+
+@pytest.mark.parametrize(
+    ("tool", "shown"),
+    [("made_up", "made_up"), ("a b", "_other"), ("x" * 65, "_other"), ("ä", "_other"), ("", "_other")],
+)
+def test_a_tool_that_is_not_in_the_catalog_makes_no_new_name(tool: str, shown: str) -> None:
+    """Neither in span names nor in label values; as attribute, if it looks like a tool's name."""
+    watched = Watched()
+    call = ToolCall(id="1", tool=tool, arguments=ARGUMENTS, dialect=Dialect.NATIVE)
+    _, span = watched.call(None, Refusal(Code.UNKNOWN_TOOL, SECRET), call=call)
+    assert span is not None
+    assert (span.name, span.attributes[names.TOOL_NAME]) == ("execute_tool _other", shown)
+    assert watched.samples(names.CALLS_TOTAL) == {("_other", "none", "unknown_tool"): 1}
+
+
+def test_an_unreadable_call_has_its_story_too() -> None:
+    """It fails alone, and is seen."""
+    watched = Watched()
+    call = UnreadableCall(id="x" * 999, tool="", dialect=Dialect.NATIVE, refusal=Refusal(Code.INVALID_CALL, SECRET))
+    span = watched.telemetry.begin(call, Presented())
+    known = Trail(call_id="1", call=call, presented=Presented(), trace=span.context, began=0.0)
+    watched.telemetry.conclude(span, known, known.answer(refusal=call.refusal))
+    (record,) = watched.memory.spans()
+    assert record.parent_id == ""
+    assert record.attributes[names.TOOL_CALL_ID] == "x" * 256
+    assert record.attributes[names.ERROR_TYPE] == "invalid_call"
+
+
+def test_a_workload_identity_goes_before_an_account() -> None:
+    """SPIFFE says more than a name."""
+
+    def by_spiffe(known: Trail) -> None:
+        agent = Agent(namespace="agents", service_account="buyer", spiffe_id="spiffe://c/buyer")
+        known.caller = Caller(
+            agent=agent, principal=CALLER.principal, conversation="c", registration=CALLER.registration
+        )
+
+    _, span = Watched().call(before=by_spiffe)
+    assert span is not None
+    assert span.attributes[names.AGENT] == "spiffe://c/buyer"
+
+
+def test_plain_allowed_calls_follow_the_sampler_and_the_others_are_always_there() -> None:
+    """Denied, held and approved calls are evidence."""
+    watched = Watched(OTEL_TRACES_SAMPLER="always_off")
+
+    def approved(known: Trail) -> None:
+        known.approval = APPROVAL
+
+    assert watched.call(trace=UNSAMPLED)[1] is None
+    assert watched.call(DENIED, denied())[1] is not None
+    assert watched.call(HELD, Refusal(Code.REVIEW_PENDING, SECRET, review_id="r-1"))[1] is not None
+    _, span = watched.call(before=approved)
+    assert span is not None
+    assert span.attributes[names.REVIEW_ID] == "r-1"
+
+
+def test_a_held_call_is_seen_while_it_waits() -> None:
+    """A span that ends at once, then one for the answer, linked to it, both below the call."""
+    watched = Watched(OTEL_TRACES_SAMPLER="always_off")
+    span = watched.telemetry.begin(CALL, Presented(trace=UNSAMPLED))
+    known = trail(span.context, decision=HELD)
+    watched.telemetry.held(known, review())
+    (requested,) = watched.memory.spans()
+    watched.telemetry.resolved(known, review(ReviewStatus.APPROVED))
+    resolved = watched.memory.spans()[1]
+    assert (requested.name, resolved.name) == ("review requested", "review resolved")
+    assert {requested.parent_id, resolved.parent_id} == {span.context.span_id}
+    assert [link.span_id for link in resolved.links] == [requested.span_id]
+    assert (requested.links, requested.kind) == ((), "internal")
+    assert requested.attributes == {
+        names.REVIEW_ID: "r-1",
+        names.REVIEW_STATUS: "pending",
+        names.DECISION_ID: known.call_id,
+        names.TOOL_NAME: "price.list",
+    }
+    assert resolved.attributes[names.REVIEW_STATUS] == "approved"
+
+
+def test_a_call_that_comes_again_is_linked_to_the_first_request() -> None:
+    """It attaches to the same review, in another trace; one that finds it answered requests nothing."""
+    watched = Watched()
+    first, second = trail(PARENT, decision=HELD), trail(UNSAMPLED, decision=HELD)
+    watched.telemetry.held(first, review())
+    watched.telemetry.held(second, review())
+    watched.telemetry.held(second, review(ReviewStatus.APPROVED))
+    watched.telemetry.resolved(second, review(ReviewStatus.APPROVED))
+    requested, again, resolved = watched.memory.spans()
+    assert [[link.span_id for link in span.links] for span in (again, resolved)] == [[requested.span_id]] * 2
+
+
+def test_an_answer_whose_request_was_before_a_restart_has_no_link() -> None:
+    """It is told all the same."""
+    watched = Watched()
+    watched.telemetry.resolved(trail(PARENT, decision=HELD), review(ReviewStatus.REJECTED))
+    (resolved,) = watched.memory.spans()
+    assert (resolved.links, resolved.attributes[names.REVIEW_STATUS]) == ((), "rejected")
+
+
+def test_a_held_call_says_how_long_and_for_which_review() -> None:
+    """Seconds of waiting, also where the answer was no."""
+
+    def waited(known: Trail) -> None:
+        known.took("hold", 0.75)
+
+    _, span = Watched().call(HELD, Refusal(Code.REVIEW_REJECTED, SECRET, review_id="r-9"), before=waited)
+    assert span is not None
+    assert (span.attributes[names.REVIEW_ID], span.attributes[names.WAITED]) == ("r-9", 0.75)
+
+
+def test_seconds_are_counted_by_stage() -> None:
+    """Decide took 0.25 of 2 seconds."""
+    watched = Watched()
+    watched.call()
+    family = parse(watched.metrics.exposition())[names.STAGE_SECONDS]
+    sums = {labels[0][1]: value for (name, labels), value in family.samples.items() if name.endswith("_sum")}
+    assert sums == {"decide": 0.25, "overhead": 1.75, "total": 2.0}
+
+
+def test_one_log_line_a_call_joins_trace_and_decision(caplog: pytest.LogCaptureFixture) -> None:
+    """Whether the trace is sampled or not: decisions are evidence."""
+    caplog.set_level(logging.INFO)
+    known, _ = Watched(OTEL_TRACES_SAMPLER="always_off").call(trace=UNSAMPLED)
+    (record,) = caplog.records
+    line = json.loads(JsonFormatter().format(record))
+    assert (line["logger"], line["level"], line["message"]) == ("sidegate.calls", "info", "tool call")
+    assert (line["trace_id"], line["span_id"]) == (PARENT.trace_id, known.trace.span_id)
+    assert (line[names.DECISION_ID], line[names.DECISION], line["seconds"]) == (known.call_id, "allow", 2.0)
+
+
+def test_no_argument_result_message_or_credential_is_told(caplog: pytest.LogCaptureFixture) -> None:
+    """A canary in every field that is for others: arguments, result, reason, details, messages, comment, token, handle."""
+    caplog.set_level(logging.DEBUG)
+    watched = Watched()
+    watched.call()
+    watched.call(DENIED, denied())
+    watched.call(ALLOWED, UNREACHABLE)
+    watched.telemetry.held(trail(PARENT, decision=HELD), review())
+    watched.telemetry.resolved(trail(PARENT, decision=HELD), review(ReviewStatus.REJECTED))
+    told = [repr(watched.memory.spans()), watched.metrics.exposition(), *map(JsonFormatter().format, caplog.records)]
+    assert len(told) == 5
+    assert not any(SECRET in text for text in told)
+
+
+class FailingSpan:
+    """A span that cannot be written to."""
+
+    context = PARENT
+
+    def set(self, key: str, value: str | float | bool | Sequence[str]) -> None:
+        """Never."""
+        raise RuntimeError(SECRET)
+
+    def event(self, name: str, attributes: Mapping[str, str | int | float | bool]) -> None:
+        """Never."""
+        raise RuntimeError(SECRET)
+
+    def end(self, *, error_type: str | None = None) -> None:
+        """Never."""
+        raise RuntimeError(SECRET)
+
+
+class FailingTracer:
+    """Port Tracer with such spans."""
+
+    def start(
+        self,
+        name: str,
+        kind: str,
+        parent: SpanContext | None,
+        *,
+        links: Sequence[SpanContext] = (),
+        record: bool = False,
+    ) -> Span:
+        """One of them."""
+        return FailingSpan()
+
+
+def test_a_fault_in_telemetry_changes_no_call(caplog: pytest.LogCaptureFixture) -> None:
+    """It is counted, and logged once a minute without what it said."""
+    metrics = Metrics()
+    telemetry = CallTelemetry(FailingTracer(), CallMetrics(metrics, lambda _: True), SteppedClock())
+    span = telemetry.begin(CALL, Presented())
+    known = trail(span.context, decision=ALLOWED)
+    telemetry.held(known, review())
+    telemetry.resolved(known, review(ReviewStatus.APPROVED))
+    telemetry.conclude(span, known, Answer(call=CALL, call_id="1", trace=PARENT, result=RESULT))
+    faults = parse(metrics.exposition())[names.TELEMETRY_FAULTS_TOTAL].samples
+    assert faults == {(names.TELEMETRY_FAULTS_TOTAL, ()): 3}
+    (record,) = caplog.records
+    assert SECRET not in JsonFormatter().format(record)
+
+
+def test_reviews_are_remembered_up_to_a_bound() -> None:
+    """Held calls must not fill the memory; the oldest is forgotten first."""
+    watched = Watched()
+    for number in range(1100):
+        watched.telemetry.held(trail(PARENT, decision=HELD), replace(review(), id=f"r-{number}"))
+    for number, linked in ((0, 0), (1099, 1)):
+        answered = replace(review(ReviewStatus.APPROVED), id=f"r-{number}")
+        watched.telemetry.resolved(trail(PARENT, decision=HELD), answered)
+        assert len(watched.memory.spans()[-1].links) == linked
+
+
+def test_every_attribute_that_is_emitted_is_documented() -> None:
+    """names.ALL_ATTRIBUTES is the whole list."""
+    watched = Watched()
+    watched.call()
+    watched.call(DENIED, denied())
+    watched.telemetry.held(trail(PARENT, decision=HELD), review())
+    emitted = {key for record in watched.memory.spans() for key in record.attributes}
+    assert emitted <= set(names.ALL_ATTRIBUTES)
