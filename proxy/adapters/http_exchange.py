@@ -109,10 +109,7 @@ class _Request(aiohttp.ClientRequest):
         if conn.protocol is None or conn.protocol.should_close:
             raise _SpoiledError
         _under_way.get().mark_sent()
-        try:
-            return await super().send(conn)
-        except _REPEATED as e:
-            raise _DroppedError from e
+        return await super().send(conn)
 
 
 class _Answer(aiohttp.ClientResponse):

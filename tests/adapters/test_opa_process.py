@@ -8,7 +8,7 @@ import stat
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -82,13 +82,6 @@ class Place:
             yield opa
         finally:
             await opa.close()
-
-
-@pytest.fixture(params=[asyncio.DefaultEventLoopPolicy, uvloop.EventLoopPolicy], ids=["asyncio", "uvloop"])
-def event_loop_policy(request: pytest.FixtureRequest) -> asyncio.AbstractEventLoopPolicy:
-    """Both loops start processes in their own way; pytest-asyncio asks for this by name."""
-    policy: asyncio.AbstractEventLoopPolicy = request.param()
-    return policy
 
 
 @pytest.fixture
@@ -365,6 +358,23 @@ async def test_a_process_that_only_has_its_number_is_left_alone(place: Place, no
     async with leftover(place, note) as process, place.started() as opa:
         assert opa.alive
         assert running(process.pid)
+
+
+@pytest.mark.parametrize(
+    "test",
+    [
+        test_it_starts_answers_and_ends,
+        test_it_sees_nothing_of_our_environment,
+        test_killed_it_is_restarted_and_answers_again,
+        test_one_that_hangs_costs_its_callers_the_deadline_and_can_still_be_closed,
+        test_closing_while_it_is_restarted_leaves_nothing,
+        test_a_broken_bundle_at_the_start_is_a_clear_error_and_leaves_nothing,
+    ],
+)
+def test_the_same_holds_on_uvloop(place: Place, test: Callable[[Place], Coroutine[Any, Any, None]]) -> None:
+    """It starts processes in its own way."""
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(test(place))
 
 
 def spans_of(body: bytes) -> list[Any]:

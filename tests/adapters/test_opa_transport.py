@@ -1,7 +1,9 @@
 """The transport on llhttp and its oracle on aiohttp keep one contract; below it, what only ours promises."""
 
 import asyncio
-from collections.abc import Iterator
+import functools
+from collections.abc import Callable, Coroutine, Iterator
+from typing import Any
 
 import pytest
 import uvloop
@@ -15,13 +17,6 @@ from tests.contracts.policy_transport import AiohttpOpaClient, TransportContract
 def opa() -> Iterator[RunningOpa]:
     with running_opa() as opa:
         yield opa
-
-
-@pytest.fixture(params=[asyncio.DefaultEventLoopPolicy, uvloop.EventLoopPolicy], ids=["asyncio", "uvloop"])
-def event_loop_policy(request: pytest.FixtureRequest) -> asyncio.AbstractEventLoopPolicy:
-    """Both loops bring transports of their own; pytest-asyncio asks for this by name."""
-    policy: asyncio.AbstractEventLoopPolicy = request.param()
-    return policy
 
 
 class TestOracle(TransportContract):
@@ -171,6 +166,26 @@ class TestSidecarOpaClient(TransportContract):
             with pytest.raises(ValueError, match="HTTP"):
                 await client.post(path, b"{}", {})
             assert server.requests == []
+
+
+def on_uvloop(test: Callable[..., Coroutine[Any, Any, None]]) -> Callable[..., None]:
+    """The same test, run on the loop of production, which brings transports of its own."""
+
+    @functools.wraps(test)
+    def run(*args: Any, **kwargs: Any) -> None:
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            runner.run(test(*args, **kwargs))
+
+    return run
+
+
+class TestSidecarOpaClientOnUvloop(TestSidecarOpaClient):
+    pass
+
+
+for _name in dir(TestSidecarOpaClient):
+    if _name.startswith("test_"):
+        setattr(TestSidecarOpaClientOnUvloop, _name, on_uvloop(getattr(TestSidecarOpaClient, _name)))
 
 
 def test_an_address_is_a_unix_socket_or_a_host_with_a_port() -> None:
