@@ -113,19 +113,33 @@ DESCRIPTIONS: Mapping[str, str] = {
     "policy": "policy.yaml",
     "policy_folders": "directories of your own Rego policies, one folder a policy",
     "agent_port": "where agents call: `host:port` or `unix:PATH` (127.0.0.1:8900)",
-    "review_port": "where reviewers and operators call (127.0.0.1:8902); beyond loopback `listen` with `tls`: `certificate`, `key`",
+    "review_port": (
+        "where reviewers and operators call (127.0.0.1:8902); beyond loopback `listen` with `tls`: `certificate`, `key`"
+    ),
     "probe_port": "live, ready and metrics (0.0.0.0:8901)",
-    "opa": "`mode`: supervised (ours, on a private socket) or external; `binary`; `address` and `bundle` (the file it reads) where external; `deadline` (250ms)",
-    "tokens": "users' tokens: `file` of hashed opaque ones, `issuers` of JWTs (`issuer`, `audience`, `jwks_url` or `jwks_file`, `algorithms`, `claims`: where `roles`, `tenant`, `name` stand)",
+    "opa": (
+        "`mode`: supervised (ours, on a private socket) or external; `binary`; `address` and `bundle` "
+        "(the file it reads) where external; `deadline` (250ms)"
+    ),
+    "tokens": (
+        "users' tokens: `file` of hashed opaque ones, `issuers` of JWTs (`issuer`, `audience`, "
+        "`jwks_url` or `jwks_file`, `algorithms`, `claims`: where `roles`, `tenant`, `name` stand)"
+    ),
     "reviewers": "reviewers' tokens, the same form; never accepted on the agent port",
-    "registration": "`claimed`: application and agent are one; `attested`: text counts only with a signature by an application key",
+    "registration": (
+        "`claimed`: application and agent are one; `attested`: text counts only with a signature by an application key"
+    ),
     "attestation": "JWKS file of the application's keys, where attested",
     "conversation_ttl": "how long a registration lasts whose token has no end (12h)",
     "credentials": "what upstreams are shown: `bearer_file`, `basic_file`, `header_file` with `header`, or `env`",
     "patience": "how long a held call waits for its reviewer before the caller is told that it is pending (4s)",
     "review_ttl": "how long a review stays open (15m)",
     "drain": "how long calls under way may take after SIGTERM (10s)",
-    "limits": "`body_bytes`, `in_flight`, `holds_per_conversation`, `holds_per_principal`, `holds_per_agent`, `holds`, `new_holds_per_hour`, `rejections` (after so many a conversation's reviews are denials), `conversations_in_memory`",
+    "limits": (
+        "`body_bytes`, `in_flight`, `holds_per_conversation`, `holds_per_principal`, `holds_per_agent`, "
+        "`holds`, `new_holds_per_hour`, `rejections` (after so many a conversation's reviews are "
+        "denials), `conversations_in_memory`"
+    ),
     "agent": "the workload, from the platform: `namespace`, `service_account`, `pod`, `spiffe_id`",
     "audit_copy": "copy the journal to standard output, too",
 }

@@ -38,17 +38,21 @@ FALSE = Path("/bin/false").resolve()
 
 
 class HastyClock(SystemClock):
-    """Notes how long it was asked to sleep, and sleeps a hundredth of it; its time runs as if it had slept."""
+    """Notes how long it was asked to sleep. Of sleeps of `from_seconds` and more it sleeps a hundredth and skips the rest."""
 
-    def __init__(self) -> None:
+    def __init__(self, from_seconds: float) -> None:
         self.slept: list[float] = []
+        self._from_seconds = from_seconds
+        self._skipped = 0.0
 
     def monotonic(self) -> float:
-        return super().monotonic() + sum(self.slept)
+        return super().monotonic() + self._skipped
 
     async def sleep(self, seconds: float) -> None:
         self.slept.append(seconds)
-        await asyncio.sleep(seconds / 100)
+        real = seconds / 100 if seconds >= self._from_seconds else seconds
+        self._skipped += seconds - real
+        await asyncio.sleep(real)
 
 
 @dataclass(slots=True, kw_only=True)
@@ -175,7 +179,7 @@ async def test_killed_it_is_restarted_and_answers_again(place: Place) -> None:
 
 
 async def test_restarts_that_fail_pause_longer_up_to_a_bound_and_succeed_once_the_cause_is_gone(place: Place) -> None:
-    clock = HastyClock()
+    clock = HastyClock(FIRST_PAUSE)
     async with place.started(clock=clock) as opa:
         place.bundle.write_bytes(b"broken")
         os.kill(pid_of(opa), signal.SIGKILL)
@@ -208,7 +212,7 @@ async def test_one_that_hangs_costs_its_callers_the_deadline_and_can_still_be_cl
 
 
 async def test_closing_while_it_is_restarted_leaves_nothing(place: Place) -> None:
-    clock = HastyClock()
+    clock = HastyClock(FIRST_PAUSE)
     opa = place.opa(clock=clock)
     await opa.start()
     place.bundle.write_bytes(b"broken")
@@ -266,7 +270,7 @@ async def test_a_program_that_never_becomes_ready_is_ended_in_bounded_time(place
     script = tmp_path / "hangs"
     script.write_text("#!/bin/sh\necho $$ > pid\necho waiting for nothing\nexec sleep 600\n")
     script.chmod(0o700)
-    message = await start_error(place.opa(binary=script, clock=HastyClock()))
+    message = await start_error(place.opa(binary=script, clock=HastyClock(0)))
     assert message == "OPA was not ready after 15 s: waiting for nothing"
     assert not running(int((place.directory / "pid").read_text()))
 
