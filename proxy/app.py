@@ -228,6 +228,7 @@ async def _bind(
             await sidecar.listeners.bind(application, listen)
         except OSError as e:
             raise UnusableError(f"{listen.path or f'{listen.host}:{listen.port}'} cannot be bound: {e.strerror}") from e
+    sidecar.listeners.complete = True
 
 
 def _once(opa: SupervisedOpa | None, stack: AsyncExitStack) -> Callable[[], Awaitable[None]]:

@@ -1,14 +1,13 @@
 """What happens to one tool call, top to bottom (design section 4).
 
 A tool call comes in, is checked, is decided, is executed with a permit, and is recorded. Every `await` crosses a port;
-every plain call is a pure function of `core`. `handle` never lets a call end without its one terminal record.
+every plain call is a pure function of `core`. `_carry` never lets a call end without its one terminal record.
 """
 
 import asyncio
 import secrets
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
 
 from proxy.core import limits
 from proxy.core.check import check
@@ -19,8 +18,8 @@ from proxy.core.records import named_records
 from proxy.core.results import check_result
 from proxy.core.review import Approval, ReviewStatus
 from proxy.core.tool import CheckedCall, Snapshot
-from proxy.core.trail import Trail, durable_before_sending, intent_record, outcome_of, terminal_record
-from proxy.errors import Code, Ran, Refusal
+from proxy.core.trail import Stage, Trail, durable_before_sending, intent_record, outcome_of, terminal_record
+from proxy.errors import Refusal
 from proxy.identify import Identify
 from proxy.model import (
     Answer,
@@ -48,6 +47,32 @@ from proxy.ports import (
 )
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Run:
+    """One call under way: a task that outlives the handler, and a sign that what could say no before it was sent has spoken."""
+
+    trail: Trail
+    task: asyncio.Task[Answer]
+    decided: asyncio.Event
+
+    @property
+    def handed_over(self) -> bool:
+        """Whether the agent itself is to run the tool."""
+        checked = self.trail.checked
+        return checked is not None and checked.tool.upstream.kind == "caller"
+
+    def end(self) -> None:
+        """End it, with its record. What has been sent is not known then."""
+        if self.trail.stage is not Stage.CONCLUDING:
+            self.task.cancel()
+
+    def leave(self) -> None:
+        """Its caller hung up: nothing new is sent for it, but what has been sent is carried to its end."""
+        self.trail.caller_gone = True
+        if self.trail.stage is Stage.DECIDING:
+            self.task.cancel()
+
+
 @dataclass(slots=True, kw_only=True)
 class Pipeline:
     """The line that every tool call takes, whatever its dialect. `key` is the secret of digests and masks."""
@@ -67,35 +92,52 @@ class Pipeline:
     gate: limits.Gate
     patience: float  # seconds
     review_ttl: float  # seconds
-    held: dict[str, ToolCall] = field(default_factory=dict)  # review id -> the call as it came, for `resume`
-    running: dict[str, asyncio.Task[Answer]] = field(default_factory=dict)  # call id -> what outlives its handler
+    held: dict[str, ToolCall] = field(default_factory=dict)  # review id -> a call whose secrets are nowhere else
+    running: dict[str, Run] = field(default_factory=dict)  # by call id
 
     async def handle_all(
-        self, calls: Sequence[ToolCall | UnreadableCall], presented: Presented, *, patient: bool
-    ) -> Sequence[Answer]:
-        """The calls of one body: decided in order, executed concurrently, each failing alone. Who is not `patient` is told
-        of a hold at once."""
-        tasks: list[asyncio.Task[Answer]] = []
-        try:
-            for item in calls:
-                decided = asyncio.Event()
-                tasks.append(asyncio.create_task(self.handle(item, presented, decided=decided.set, patient=patient)))
-                await decided.wait()
-            return await asyncio.gather(*tasks)
-        finally:
-            for task in tasks:
-                task.cancel()
-
-    async def handle(
         self,
-        call: ToolCall | UnreadableCall,
+        calls: Sequence[ToolCall | UnreadableCall],
         presented: Presented,
         *,
-        decided: Callable[[], None] = lambda: None,
         patient: bool = True,
         resumes: str | None = None,
-    ) -> Answer:
-        """One call from the wire to its answer. A refusal is an answer, too; only cancellation is raised."""
+    ) -> Sequence[Answer]:
+        """The calls of one body: decided in order, executed concurrently, each failing alone; a refusal is an answer, too. Who
+        is not `patient` is told of a hold at once. Only cancellation is raised: the caller hung up."""
+        runs: list[Run] = []
+        try:
+            for call in calls:
+                runs.append(self._begin(call, presented, patient=patient, resumes=resumes))
+                await runs[-1].decided.wait()
+            return [await self._answer(run) for run in runs]
+        except asyncio.CancelledError:
+            for run in runs:  # soon, not now: a task that is cancelled before its first step leaves no record
+                asyncio.get_running_loop().call_soon(run.leave)
+            raise
+
+    async def report(self, call_id: str, handle: str, body: bytes) -> Answer:
+        """The agent's own result of a call handed over to it, taken from step 11 on."""
+        run = self.running.get(call_id)
+        if run is None:
+            raise limits.unknown_call()
+        self.own_tools.report(call_id, handle, body)
+        return await asyncio.shield(run.task)
+
+    async def finish(self, seconds: float) -> int:
+        """Let what is under way end; after so long end the rest. Returns how many that were."""
+        if self.running:
+            await asyncio.wait([run.task for run in self.running.values()], timeout=seconds)
+        left = list(self.running.values())
+        for run in left:
+            run.end()
+        if left:
+            await asyncio.wait([run.task for run in left], timeout=limits.LAST_RECORDS)
+        return len(left)
+
+    def _begin(
+        self, call: ToolCall | UnreadableCall, presented: Presented, *, patient: bool, resumes: str | None
+    ) -> Run:
         span = self.telemetry.begin(call, presented)
         trail = Trail(
             call_id=secrets.token_hex(16),
@@ -105,26 +147,41 @@ class Pipeline:
             began=self.clock.monotonic(),
             resumes=resumes,
         )
+        decided = asyncio.Event()
+        task = asyncio.create_task(self._carry(trail, span, decided, patient=patient))
+        self.running[trail.call_id] = run = Run(trail=trail, task=task, decided=decided)
+        task.add_done_callback(lambda _: self.running.pop(trail.call_id))
+        return run
+
+    async def _answer(self, run: Run) -> Answer:
+        """The end of a call; of one that the agent runs itself, the handle under which it reports."""
+        if not run.handed_over:
+            return await asyncio.shield(run.task)
+        handed = asyncio.create_task(self.own_tools.handed_over(run.trail.call_id))
         try:
-            permit = await self._permitted(trail, patient=patient)
-        except Refusal as refusal:
-            return await asyncio.shield(self._outlive(trail, self._conclude(trail, span, refusal=refusal)))
-        except asyncio.CancelledError:
-            gone = Refusal(Code.ABANDONED, "the caller left before the call was allowed")
-            self._outlive(trail, self._conclude(trail, span, refusal=gone))
-            raise
-        except Exception as fault:  # noqa: BLE001 - whatever breaks in here, the call is refused and recorded
-            return await asyncio.shield(self._outlive(trail, self._conclude(trail, span, refusal=_internal(fault))))
+            await asyncio.wait({run.task, handed}, return_when=asyncio.FIRST_COMPLETED)
+            return run.task.result() if run.task.done() else run.trail.answer(handle=handed.result())
         finally:
-            decided()
-        task = self._outlive(trail, self._carry_out(trail, permit, span))
+            handed.cancel()
+
+    async def _carry(self, trail: Trail, span: Span, decided: asyncio.Event, *, patient: bool) -> Answer:
+        """One call from the wire to its record, whichever way it ends."""
+        result, refusal = None, None
         try:
-            if permit.checked.tool.upstream.kind == "caller":
-                return await self._hand_over(trail, task)
-            return await asyncio.shield(task)
+            try:
+                permit = await self._permitted(trail, patient=patient)
+                trail.stage = Stage.EXECUTING
+            finally:
+                decided.set()
+            result = await self._executed(trail, permit)
+        except Refusal as no:
+            refusal = no
         except asyncio.CancelledError:
-            trail.caller_gone = True
-            raise
+            refusal = limits.interrupted(trail)
+        except Exception as fault:  # noqa: BLE001 - whatever breaks in here, the call is refused and recorded
+            refusal = limits.internal(fault, sent=trail.committed)
+        trail.stage = Stage.CONCLUDING
+        return await self._conclude(trail, span, result, refusal)
 
     async def _permitted(self, trail: Trail, *, patient: bool) -> Permit:
         """Steps 1 to 8: all that can say no before the world has heard of the call."""
@@ -155,7 +212,7 @@ class Pipeline:
         caller = limits.known(trail.caller)
         now = self.clock.now()
         checked = check(call, snapshot, today=now.date(), key=self.key)
-        trail.snapshot, trail.checked, trail.approval = snapshot, checked, approval
+        trail.snapshot, trail.checked, trail.approval, trail.decision = snapshot, checked, approval, None
         trail.arguments = masked_arguments(checked, self.key)
         limits.refuse_stopped(self.conversations.stopped(caller, checked))
         limits.refuse_repeated(self.calls.repeated(caller.conversation, checked.digest))
@@ -183,7 +240,7 @@ class Pipeline:
         """Step 7: leave a record for a person and wait as long as the caller can. Raises Refusal while there is no yes."""
         wanted = new_review(trail, review_id=f"r-{secrets.token_hex(8)}", now=self.clock.now(), ttl=self.review_ttl)
         review = await self.reviews.request(wanted)
-        limits.remember(self.held, review.id, call)
+        limits.remember(self.held, review, call)
         self.telemetry.held(trail, review)
         asked = self.clock.monotonic()
         if review.status is ReviewStatus.PENDING and patient:
@@ -195,78 +252,42 @@ class Pipeline:
             self.telemetry.resolved(trail, review)
         return approval_of(review)
 
-    async def _carry_out(self, trail: Trail, permit: Permit, span: Span) -> Answer:
-        """Steps 9 to 12, in a task of its own that outlives the handler."""
+    async def _executed(self, trail: Trail, permit: Permit) -> Result:
+        """Steps 9 to 11: the intent is written, then the tool runs, then its answer is looked at."""
         tool = permit.checked.tool
+        await self.calls.commit(
+            intent_record(trail, credential=tool.upstream.credential), durable=durable_before_sending(tool.effect)
+        )
+        trail.committed = True
+        if trail.approval is not None:
+            self.held.pop(trail.approval.review_id, None)
+        sent = self.clock.monotonic()
         try:
-            await self.calls.commit(
-                intent_record(trail, credential=tool.upstream.credential), durable=durable_before_sending(tool.effect)
-            )
-            trail.committed = True
-            sent = self.clock.monotonic()
             response = await self.executor.execute(permit, trail.trace)
+        finally:
             trail.took("upstream", self.clock.monotonic() - sent)
-            result = check_result(response, tool, permit.checked.version)
-        except Refusal as refusal:
-            return await self._conclude(trail, span, refusal=refusal)
-        except Exception as fault:  # noqa: BLE001 - what was sent must be recorded, whatever breaks in here
-            return await self._conclude(trail, span, refusal=_internal(fault, sent=trail.committed))
-        return await self._conclude(trail, span, result=result)
+        return check_result(response, tool, permit.checked.version)
 
-    async def _conclude(
-        self, trail: Trail, span: Span, *, result: Result | None = None, refusal: Refusal | None = None
-    ) -> Answer:
+    async def _conclude(self, trail: Trail, span: Span, result: Result | None, refusal: Refusal | None) -> Answer:
         """Step 12: the one terminal record, written before the agent sees anything."""
         outcome = Outcome.DONE if refusal is None else outcome_of(refusal, committed=trail.committed)
-        record = terminal_record(
-            trail, outcome=outcome, result=result, refusal=refusal, seconds=self.clock.monotonic() - trail.began
-        )
         waits = trail.committed and not durable_before_sending(limits.known(trail.checked).tool.effect)
         try:
+            record = terminal_record(
+                trail, outcome=outcome, result=result, refusal=refusal, seconds=self.clock.monotonic() - trail.began
+            )
             await self.calls.settle(record, durable=waits)
         except Refusal as unrecorded:
             result, refusal = None, limits.withheld(unrecorded, refusal, committed=trail.committed)
-        if trail.admitted:
-            self.gate.leave()
+        finally:
+            if trail.admitted:
+                self.gate.leave()
         answer = trail.answer(result=result, refusal=refusal)
         self.telemetry.conclude(span, trail, answer)
         return answer
-
-    async def _hand_over(self, trail: Trail, task: asyncio.Task[Answer]) -> Answer:
-        """A tool that the agent runs itself: decided and committed here, its result reported back to `report`."""
-        handed = asyncio.create_task(self.own_tools.handed_over(trail.call_id))
-        try:
-            await asyncio.wait({task, handed}, return_when=asyncio.FIRST_COMPLETED)
-            return trail.answer(handle=handed.result()) if handed.done() else task.result()
-        finally:
-            handed.cancel()
-
-    async def report(self, call_id: str, handle: str, body: bytes) -> Answer:
-        """The agent's own result of a call handed over to it, taken from step 11 on."""
-        task = self.running.get(call_id)
-        if task is None:
-            raise limits.unknown_call()
-        self.own_tools.report(call_id, handle, body)
-        return await asyncio.shield(task)
-
-    def _outlive(self, trail: Trail, work: Coroutine[Any, Any, Answer]) -> asyncio.Task[Answer]:
-        """Run to its end even if nobody waits for it any more."""
-        task = asyncio.create_task(work)
-        self.running[trail.call_id] = task
-        task.add_done_callback(lambda _: self.running.pop(trail.call_id, None))
-        return task
 
 
 def _readable(call: ToolCall | UnreadableCall) -> ToolCall:
     if isinstance(call, UnreadableCall):
         raise call.refusal
     return call
-
-
-def _internal(fault: Exception, *, sent: bool = False) -> Refusal:
-    return Refusal(
-        Code.INTERNAL_ERROR,
-        "Sidegate failed while it handled this call",
-        ran=Ran.UNKNOWN if sent else Ran.NO,
-        details={"fault": type(fault).__name__},
-    )

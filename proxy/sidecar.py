@@ -1,6 +1,5 @@
 """A running sidecar: whether it is ready, its figures, and how it ends."""
 
-import asyncio
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -33,7 +32,7 @@ class Sidecar:
 
     def ready(self) -> bool:
         """Whether calls are decided at present."""
-        return not self.pipeline.gate.closed and (self.opa is None or self.opa.alive)
+        return self.listeners.complete and not self.pipeline.gate.closed and (self.opa is None or self.opa.alive)
 
     def status(self) -> Mapping[str, Any]:
         """Figures for the review port and the start line."""
@@ -55,11 +54,9 @@ class Sidecar:
 
 
 async def drain(sidecar: Sidecar) -> None:
-    """Unready at once, no new calls, those under way end, held ones get their answer; then whatever is left is left."""
+    """Unready at once, no new calls, those under way end, held ones get their answer; what is left after that is ended."""
     sidecar.pipeline.gate.closed = True
     await sidecar.listeners.stop_accepting()
     sidecar.store.reviews.release_all()
-    under_way = set(sidecar.pipeline.running.values())
-    if under_way:
-        await asyncio.wait(under_way, timeout=sidecar.settings.drain)
-    _log.info("drained", extra={"fields": {"left": sum(not task.done() for task in under_way)}})
+    left = await sidecar.pipeline.finish(sidecar.settings.drain)
+    _log.info("drained", extra={"fields": {"ended": left}})

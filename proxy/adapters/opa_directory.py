@@ -65,9 +65,8 @@ class OpaDirectory:
         self._note.write_text(f"{pid} {start_time(pid)}")
 
     def forget(self) -> None:
-        """The process has ended. Only who holds the lock may say so."""
-        if self._lock is not None:
-            self._note.unlink(missing_ok=True)
+        """The process has ended."""
+        self._note.unlink(missing_ok=True)
 
     async def end_leftover(self, clock: Clock) -> None:
         """Kill the process group that an earlier, killed Sidegate left behind. Raises OSError if it stays."""

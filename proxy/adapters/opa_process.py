@@ -116,11 +116,10 @@ class SupervisedOpa:
             self._directory.take()
             await self._directory.end_leftover(self._clock)
             self._directory.write_config(_config(self._tracing))
-        except OSError as e:
-            self._directory.release()
-            raise OpaStartError(f"OPA's directory cannot be used: {e}") from e
-        try:
             await self._launch()
+        except OSError as e:
+            await self.close()
+            raise OpaStartError(f"OPA's directory cannot be used: {e}") from e
         except BaseException:
             await self.close()
             raise
@@ -155,14 +154,22 @@ class SupervisedOpa:
                 await self._end()
 
     async def _launch(self) -> None:
-        self._ready = False
-        self._last_lines = []
         await self._end()
-        settings = " ".join(f"{name}={value}" for name, value in ENVIRONMENT.items())
-        launcher = [sys.executable, "-I", "-S", "-c", _LAUNCHER, str(os.getpid()), settings]
+        self._last_lines = []
         try:
-            self._process = await asyncio.create_subprocess_exec(
-                *launcher,
+            self._process = await self._spawn()
+            self._reader = asyncio.create_task(self._read_log(self._process), name="opa-log")
+            self._directory.remember(self._process.pid)
+        except OSError as e:
+            raise OpaStartError(f"OPA cannot be started: {e}") from e
+        await self._await_ready(self._process)
+        self._ready = True
+
+    async def _spawn(self) -> asyncio.subprocess.Process:
+        settings = " ".join(f"{name}={value}" for name, value in ENVIRONMENT.items())
+        starting = asyncio.create_task(
+            asyncio.create_subprocess_exec(
+                *(sys.executable, "-I", "-S", "-c", _LAUNCHER, str(os.getpid()), settings),
                 *self._command(),
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=asyncio.subprocess.PIPE,  # where OPA says why it could not start
@@ -172,12 +179,13 @@ class SupervisedOpa:
                 limit=MAX_LINE,
                 start_new_session=True,
             )
-            self._reader = asyncio.create_task(self._read_log(self._process), name="opa-log")
-            self._directory.remember(self._process.pid)
-        except OSError as e:
-            raise OpaStartError(f"OPA cannot be started: {e}") from e
-        await self._await_ready(self._process)
-        self._ready = True
+        )
+        try:
+            return await asyncio.shield(starting)
+        except asyncio.CancelledError:
+            # uvloop loses a process whose start is cancelled: have it first, so that `close` ends it.
+            self._process = await starting
+            raise
 
     def _command(self) -> list[str]:
         return [
@@ -207,8 +215,10 @@ class SupervisedOpa:
         return "\n".join(self._last_lines) or "it said nothing"
 
     async def _end(self) -> None:
-        process, self._process, self._ready = self._process, None, False
-        if process is not None and process.returncode is None:
+        process, self._ready = self._process, False
+        if process is None:
+            return
+        if process.returncode is None:
             _signal_group(process.pid, signal.SIGTERM)
             try:
                 async with asyncio.timeout(TERM_SECONDS):
@@ -216,11 +226,12 @@ class SupervisedOpa:
             except TimeoutError:
                 _signal_group(process.pid, signal.SIGKILL)
                 await process.wait()
+        self._process = None  # only now: who is cancelled above can be called again
+        self._directory.forget()
         if self._reader is not None:
             await asyncio.wait([self._reader], timeout=1.0)
             self._reader.cancel()
             self._reader = None
-        self._directory.forget()
 
     async def _read_log(self, process: asyncio.subprocess.Process) -> None:
         stream = process.stdout

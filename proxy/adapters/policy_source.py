@@ -36,13 +36,14 @@ class PolicySource:
     modes: Mapping[str, str] = field(default_factory=dict)
     warnings: Sequence[str] = ()
 
-    async def prepare(self, catalog: Catalog) -> str:
+    async def prepare(self, catalog: Catalog, announce: Callable[[str], None]) -> str:
         """Build the bundle for this catalog, put it in place, and answer its revision once OPA serves it.
 
-        Raises BundleError (nothing changed), or Refusal policy_unavailable if OPA does not take it over in time.
+        Raises BundleError (nothing changed), or TimeoutError or Refusal policy_unavailable if OPA does not take it over in time.
         """
         document = read_policy(self.settings, self.sources, catalog, credentials=self.credentials)
         assembled = await assemble(self.opa, self.sources, document, catalog_revision=catalog.revision)
+        announce(assembled.revision)
         write(assembled, self.output)
         await self.started()
         await self._served(assembled.revision)
@@ -59,7 +60,7 @@ class PolicySource:
                 if self.clock.monotonic() >= deadline:
                     raise
             if self.clock.monotonic() >= deadline:
-                raise BundleError(["OPA did not take over the new bundle; the policy before it stays in force"])
+                raise TimeoutError("OPA did not take over the new bundle; the policy before it stays in force")
             await self.clock.sleep(LOOK_EVERY)
         strangers = await self.policy.mismatch()
         if strangers:

@@ -11,13 +11,15 @@ from proxy.core.tool import Catalog, Snapshot
 from proxy.ports import Clock
 
 Report = Callable[[Sequence[str]], None]
+Announce = Callable[[str], None]
 _READS = 5
 
 
 class SnapshotKeeper:
     """Port `Snapshots` over a directory of catalog files; holds the snapshot in force and the one before it.
 
-    `prepare` cross-checks a catalog with the policy, gives the policy to OPA, and returns its revision once OPA serves it.
+    `prepare` cross-checks a catalog with the policy, announces the revision, gives the policy to OPA, and returns once OPA
+    serves it. What is announced is known to `by_policy` from then on: OPA may answer for it before `prepare` has heard so.
     `report` gets the sentences of a reload that failed, and an empty list after one that did not. `also` are files and
     directories whose change asks for a reload too: the policy's own settings and modules.
     """
@@ -26,7 +28,7 @@ class SnapshotKeeper:
         self,
         directory: Path,
         *,
-        prepare: Callable[[Catalog], Awaitable[str]],
+        prepare: Callable[[Catalog, Announce], Awaitable[str]],
         report: Report,
         clock: Clock,
         also: Sequence[Path] = (),
@@ -38,6 +40,7 @@ class SnapshotKeeper:
         self._also = tuple(also)
         self._current: Snapshot | None = None
         self._previous: Snapshot | None = None
+        self._announced: Snapshot | None = None
         self._tried = ""  # fingerprint of the last content that needs no other try
         self._reported: tuple[str, ...] = ()
         self._one_at_a_time = asyncio.Lock()
@@ -49,8 +52,8 @@ class SnapshotKeeper:
         return self._current
 
     def by_policy(self, revision: str) -> Snapshot | None:
-        """The snapshot of a policy revision, of the last two; the newer one where both have it."""
-        known = (s for s in (self._current, self._previous) if s is not None)
+        """The snapshot of a policy revision: of the last two and the one announced, the newest that has it."""
+        known = (s for s in (self._announced, self._current, self._previous) if s is not None)
         return next((s for s in known if s.policy_revision == revision), None)
 
     async def reload(self) -> Snapshot:
@@ -65,6 +68,7 @@ class SnapshotKeeper:
                     raise
                 return self._current
             self._tell(())
+            self._announced = None
             if self._current is not None and _revisions(self._current) != _revisions(snapshot):
                 self._previous = self._current
             self._current = snapshot
@@ -83,13 +87,16 @@ class SnapshotKeeper:
         fingerprint = await asyncio.to_thread(self._fingerprint)
         try:
             catalog = await asyncio.to_thread(self._read)
-            revision = await self._prepare(catalog)
+            revision = await self._prepare(catalog, lambda revision: self._announce(catalog, revision))
         except Exception as e:
             if hasattr(e, "problems"):  # of the content: the same content would have them again
                 self._tried = fingerprint
             raise
         self._tried = fingerprint
         return Snapshot(catalog=catalog, policy_revision=revision)
+
+    def _announce(self, catalog: Catalog, revision: str) -> None:
+        self._announced = Snapshot(catalog=catalog, policy_revision=revision)
 
     def _read(self) -> Catalog:
         files = settled(lambda: read_directory(self._directory))

@@ -86,7 +86,7 @@ def read_bytes(path: Path) -> bytes:
 def parse_yaml(text: bytes, name: str) -> object:
     """The one document of a text; `name` stands in its errors. Raises YamlError."""
     try:
-        decoded = text.decode("utf-8-sig")
+        decoded = text.decode()
     except UnicodeDecodeError as e:
         line = text.count(b"\n", 0, e.start) + 1
         column = e.start - text.rfind(b"\n", 0, e.start)

@@ -5,11 +5,14 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TypeVar
 
-from proxy.errors import Code, Ran, Refusal
+from proxy.core.review import Review
+from proxy.core.trail import Trail
+from proxy.errors import Code, Ran, Refusal, Retry
 from proxy.model import ToolCall
 
 MAX_REPEATS = 3
-MAX_REMEMBERED = 1000
+MAX_REMEMBERED = 100
+LAST_RECORDS = 2.0  # seconds for the records of calls that are ended with the process
 
 T = TypeVar("T")
 
@@ -60,9 +63,10 @@ def refuse_repeated(times: int) -> None:
         )
 
 
-def remember(held: dict[str, ToolCall], review_id: str, call: ToolCall) -> None:
-    """Keep the newest held calls as they came, secrets included, in memory only."""
-    held.setdefault(review_id, call)
+def remember(held: dict[str, ToolCall], review: Review, call: ToolCall) -> None:
+    """Keep the newest held calls that no record can bring back, their secrets included, in memory only."""
+    if not review.replayable:
+        held.setdefault(review.id, call)
     while len(held) > MAX_REMEMBERED:
         del held[next(iter(held))]
 
@@ -80,6 +84,24 @@ def withheld(unrecorded: Refusal, refusal: Refusal | None, *, committed: bool) -
         return refusal or unrecorded
     ran = Ran.YES if refusal is None else refusal.ran
     return Refusal(unrecorded.code, "the outcome could not be recorded, so the result is withheld", ran=ran)
+
+
+def interrupted(trail: Trail) -> Refusal:
+    """A call that was ended from outside: its caller hung up before anything was sent, or the process ends."""
+    if not trail.committed:
+        return Refusal(Code.ABANDONED, "the call was given up before anything was sent")
+    return Refusal(Code.OUTCOME_UNKNOWN, "Sidegate ended before the tool had answered; whether it ran is not known")
+
+
+def internal(fault: Exception, *, sent: bool) -> Refusal:
+    """Something broke in Sidegate itself. Its class goes to the record only."""
+    return Refusal(
+        Code.INTERNAL_ERROR,
+        "Sidegate failed while it handled this call",
+        ran=Ran.UNKNOWN if sent else Ran.NO,
+        retry=Retry.NEVER if sent else None,
+        details={"fault": type(fault).__name__},
+    )
 
 
 def unknown_revision(revision: str) -> Refusal:

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from enum import Enum
 from typing import Any
 
 import orjson
@@ -28,6 +29,14 @@ from proxy.model import (
 MAX_TOOL_NAME = 256
 
 
+class Stage(Enum):
+    """How far a call has come."""
+
+    DECIDING = 1  # nothing has been sent
+    EXECUTING = 2
+    CONCLUDING = 3
+
+
 @dataclass(slots=True, kw_only=True)
 class Trail:
     """The only mutable thing in the life of a call. Steps fill it in; records and answers are read from it."""
@@ -46,6 +55,7 @@ class Trail:
     decision: Decision | None = None
     document: bytes | None = None  # OPA's input, as sent
     approval: Approval | None = None
+    stage: Stage = Stage.DECIDING
     admitted: bool = False
     committed: bool = False
     caller_gone: bool = False

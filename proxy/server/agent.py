@@ -82,8 +82,8 @@ class AgentPort:
         presented, refusal = self._presented(request)
         if refusal is not None:
             raise refusal
-        answer = await self.pipeline.handle(call, presented, resumes=review.call_id)
-        return answered([answer], Batch(dialect=call.dialect, items=(call,), many=False))
+        answers = await self.pipeline.handle_all([call], presented, resumes=review.call_id)
+        return answered(answers, Batch(dialect=call.dialect, items=(call,), many=False))
 
     async def result(self, request: web.Request) -> web.Response:
         """The agent's own result of a call handed over to it: `{"handle", "result"}`."""

@@ -16,6 +16,7 @@ class Listeners:
     """What is bound. Closing stops to accept at once and waits for handlers under way."""
 
     runners: list[web.AppRunner] = field(default_factory=list)
+    complete: bool = False  # set when every port is bound
 
     async def bind(self, application: web.Application, listen: Listen) -> None:
         """Serve an application. A handler is cancelled when its caller hangs up: a held call must not outlive its waiter.

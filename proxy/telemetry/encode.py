@@ -90,7 +90,6 @@ def _put_attributes(target: Any, attributes: Mapping[str, Any]) -> None:
         try:
             _put_value(pair.value, value)
         except (ValueError, TypeError, OverflowError):
-            pair.value.Clear()
             pair.value.string_value = _fallback(value)
 
 

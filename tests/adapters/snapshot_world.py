@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from proxy.adapters.snapshots import SnapshotKeeper
+from proxy.adapters.snapshots import Announce, SnapshotKeeper
 from proxy.core.tool import Catalog
 
 TOOL = """
@@ -59,13 +59,17 @@ class World:
     def write(self, name: str = "get_stock", file: str = "tools.yaml") -> None:
         (self.directory / file).write_text(TOOL.format(name=name))
 
-    async def prepare(self, catalog: Catalog) -> str:
+    async def prepare(self, catalog: Catalog, announce: Announce) -> str:
         self.prepared.append(catalog)
+        revision = f"{self.policy}-{catalog.revision[:8]}"
+        announce(revision)
         if self.fault is not None:
             raise self.fault
-        return f"{self.policy}-{catalog.revision[:8]}"
+        return revision
 
-    def keeper(self, *also: Path, prepare: Callable[[Catalog], Awaitable[str]] | None = None) -> SnapshotKeeper:
+    def keeper(
+        self, *also: Path, prepare: Callable[[Catalog, Announce], Awaitable[str]] | None = None
+    ) -> SnapshotKeeper:
         return SnapshotKeeper(
             self.directory,
             prepare=prepare or self.prepare,

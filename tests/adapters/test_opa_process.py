@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import functools
 import os
 import signal
 import stat
@@ -53,6 +54,13 @@ class HastyClock(SystemClock):
         real = seconds / 100 if seconds >= self._from_seconds else seconds
         self._skipped += seconds - real
         await asyncio.sleep(real)
+
+
+class NeverWakes(SystemClock):
+    """Sleeps until cancelled."""
+
+    async def sleep(self, seconds: float) -> None:
+        await asyncio.Event().wait()
 
 
 @dataclass(slots=True, kw_only=True)
@@ -211,16 +219,46 @@ async def test_one_that_hangs_costs_its_callers_the_deadline_and_can_still_be_cl
     assert not running(pid)
 
 
-async def test_closing_while_it_is_restarted_leaves_nothing(place: Place) -> None:
-    clock = HastyClock(FIRST_PAUSE)
-    opa = place.opa(clock=clock)
+def commands_that_name(directory: Path) -> list[bytes]:
+    commands = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        with contextlib.suppress(OSError):
+            commands.append(path.read_bytes())
+    return [command for command in commands if os.fsencode(directory) in command]
+
+
+@pytest.mark.parametrize("delay", [0, 0.02, 0.05, 0.06, 0.08, 0.12, 0.2])
+async def test_closing_while_it_is_restarted_leaves_nothing(place: Place, delay: float) -> None:
+    opa = place.opa()
+    await opa.start()
+    assert commands_that_name(place.directory)
+    os.kill(pid_of(opa), signal.SIGKILL)
+    await until(lambda: not opa.alive)
+    await asyncio.sleep(delay)  # to meet the restart at different moments
+    await opa.close()
+    assert opa.pid is None
+    assert commands_that_name(place.directory) == []
+    assert not (place.directory / "opa.pid").exists()
+
+
+async def test_closing_while_restarts_fail_leaves_nothing(place: Place) -> None:
+    opa = place.opa(clock=HastyClock(FIRST_PAUSE))
     await opa.start()
     place.bundle.write_bytes(b"broken")
     os.kill(pid_of(opa), signal.SIGKILL)
-    await until(lambda: opa.restarts > 0)
+    await until(lambda: opa.restarts > 1)
     await opa.close()
-    assert opa.pid is None
-    assert not (place.directory / "opa.pid").exists()
+    assert commands_that_name(place.directory) == []
+
+
+async def test_a_start_that_is_given_up_leaves_nothing(place: Place) -> None:
+    for delay in (0, 0.01, 0.03, 0.06):
+        start = asyncio.create_task(place.opa().start())
+        await asyncio.sleep(delay)  # to meet the start at different moments
+        start.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await start
+        assert commands_that_name(place.directory) == []
 
 
 async def test_a_bundle_renamed_into_place_is_picked_up_without_a_failed_call(place: Place) -> None:
@@ -357,6 +395,17 @@ async def test_a_leftover_of_a_killed_sidegate_is_ended_at_the_next_start(place:
         assert await asyncio.wait_for(process.wait(), 5) == -signal.SIGKILL
 
 
+async def test_a_start_given_up_over_a_leftover_lets_go_of_the_directory(place: Place) -> None:
+    async with leftover(place, "{pid} {started}"):
+        start = asyncio.create_task(place.opa(clock=NeverWakes()).start())
+        await asyncio.sleep(0)
+        start.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await start
+    async with place.started() as opa:
+        assert opa.alive
+
+
 @pytest.mark.parametrize("note", ["{pid} {later}", "{pid}", "", "x y", "{pid} {started} z", "999999999 {started}"])
 async def test_a_process_that_only_has_its_number_is_left_alone(place: Place, note: str) -> None:
     async with leftover(place, note) as process, place.started() as opa:
@@ -371,7 +420,11 @@ async def test_a_process_that_only_has_its_number_is_left_alone(place: Place, no
         test_it_sees_nothing_of_our_environment,
         test_killed_it_is_restarted_and_answers_again,
         test_one_that_hangs_costs_its_callers_the_deadline_and_can_still_be_closed,
-        test_closing_while_it_is_restarted_leaves_nothing,
+        test_closing_while_restarts_fail_leaves_nothing,
+        functools.partial(test_closing_while_it_is_restarted_leaves_nothing, delay=0.05),
+        functools.partial(test_closing_while_it_is_restarted_leaves_nothing, delay=0.06),
+        functools.partial(test_closing_while_it_is_restarted_leaves_nothing, delay=0.08),
+        test_a_start_that_is_given_up_leaves_nothing,
         test_a_broken_bundle_at_the_start_is_a_clear_error_and_leaves_nothing,
     ],
 )

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from proxy.adapters.snapshots import settled
+from proxy.adapters.snapshots import Announce, settled
 from proxy.adapters.yaml_file import YamlError
 from proxy.core.catalog import CatalogError, cross_check
 from proxy.core.tool import Catalog
@@ -69,7 +69,7 @@ async def test_a_policy_that_cannot_be_prepared_leaves_the_old_snapshot_in_force
 
 
 async def test_a_cross_check_in_the_preparation_refuses_the_snapshot(world: World) -> None:
-    async def prepare(catalog: Catalog) -> str:
+    async def prepare(catalog: Catalog, announce: Announce) -> str:
         if problems := cross_check(catalog, tools=["get_stok"]):
             raise CatalogError(problems)
         return "p"
@@ -123,7 +123,7 @@ async def test_a_new_policy_for_the_same_catalog_is_a_new_snapshot(world: World)
 
 
 async def test_two_snapshots_under_one_policy_are_the_newer_one(world: World) -> None:
-    async def prepare(catalog: Catalog) -> str:
+    async def prepare(catalog: Catalog, announce: Announce) -> str:
         return "same"
 
     keeper = world.keeper(prepare=prepare)
@@ -136,7 +136,7 @@ async def test_two_snapshots_under_one_policy_are_the_newer_one(world: World) ->
 async def test_reloads_do_not_overlap(world: World) -> None:
     running = 0
 
-    async def prepare(catalog: Catalog) -> str:
+    async def prepare(catalog: Catalog, announce: Announce) -> str:
         nonlocal running
         running += 1
         assert running == 1
@@ -163,3 +163,18 @@ def test_a_catalog_that_never_rests_is_an_error() -> None:
     reads = iter([OLD, NEW] * 10)
     with pytest.raises(YamlError, match="keeps changing"):
         settled(lambda: next(reads))
+
+
+async def test_what_is_announced_is_known_before_it_is_in_force(world: World) -> None:
+    """OPA may answer for the new revision before the reload has heard that it does."""
+    known: list[bool] = []
+
+    async def prepare(catalog: Catalog, announce: Announce) -> str:
+        announce("next")
+        snapshot = keeper.by_policy("next")
+        known.append(snapshot is not None and snapshot.catalog is catalog)
+        return "next"
+
+    keeper = world.keeper(prepare=prepare)
+    await keeper.reload()
+    assert known == [True]

@@ -5,8 +5,8 @@ from pathlib import Path
 
 from proxy.errors import Code
 from tests.adapters.embedded_rig import Rig
-from tests.contracts.store_kit import refusing, register
-from tests.contracts.store_values import checked, intent, terminal, tool
+from tests.contracts.store_kit import refusing, register, run
+from tests.contracts.store_values import checked, intent, refused, review, terminal, tool
 
 STOCK = tool("get_stock", labels=["quantities"])
 
@@ -36,7 +36,7 @@ async def test_a_step_that_need_not_be_durable_does_not_wait_for_the_disk(tmp_pa
 
 
 async def test_parallel_durable_steps_share_a_flush(tmp_path: Path) -> None:
-    """Calls in flight are known to the journal, and held or ended ones are not counted any more."""
+    """The first that waits waits for the others, since the journal knows how many are in flight."""
     flushes = []
 
     class Counting(Rig):
@@ -51,4 +51,18 @@ async def test_parallel_durable_steps_share_a_flush(tmp_path: Path) -> None:
         flushes.clear()
         commits = (intent(f"c{n}", who, what, facts) for n, facts in enumerate(all_facts))
         await asyncio.gather(*(store.calls.commit(record, durable=True) for record in commits))
-        assert len(flushes) < 3
+        assert len(flushes) == 1
+
+
+async def test_calls_that_are_held_or_have_ended_are_not_waited_for(tmp_path: Path) -> None:
+    """A flush waits a little for every call in flight, and only for those."""
+    async with Rig(tmp_path).opened() as store:
+        who, what = await register(store), checked(STOCK)
+        await store.calls.reserve("held", who, what)
+        await store.reviews.request(review("held", who, what))
+        facts = await store.calls.reserve("refused", who, what)
+        await store.calls.settle(terminal("refused", who, what, facts, **refused()), durable=False)
+        await run(store, who, what)
+        assert store.log._in_flight == set()
+        await store.calls.reserve("held", who, what)
+        assert store.log._in_flight == {"held"}

@@ -112,15 +112,31 @@ def test_after_anything_memory_journal_and_checkpoint_tell_the_same(tmp_path: Pa
 async def test_conversations_that_are_saved_and_idle_leave_memory_and_come_back(rig: Rig) -> None:
     async with rig.opened(in_memory=2) as store:
         who = [await register(store, f"talk-{number}") for number in range(5)]
-        await run(store, who[0], checked(STOCK))
         await store.calls.reserve("open", who[1], checked(STOCK))
         await hold(store, who[2], checked(STOCK))
+        await run(store, who[0], checked(STOCK))
+        for talk in who[3:]:
+            await run(store, talk, checked(STOCK))
         assert len(store.log.state.conversations) == 5
         await store.log.save()
         assert set(store.log.state.conversations) == {"talk-1", "talk-2"}
         assert await store.conversations.conversation(handle_hash="hash-of-talk-4") == registered("talk-4")
         facts = await store.calls.reserve("c", who[0], checked(MAIL))
         assert (facts.seq, facts.history.marks["label:quantities"]) == (2, 1)
+
+
+async def test_a_conversation_that_changes_while_it_is_saved_stays_in_memory(rig: Rig) -> None:
+    async with rig.opened(in_memory=1) as store:
+        who = [await register(store, f"talk-{number}") for number in range(2)]
+        saving = asyncio.create_task(store.log.save())
+        await asyncio.sleep(0)
+        what = checked(STOCK)
+        facts = await store.calls.reserve("c", who[0], what)
+        await store.calls.commit(intent("c", who[0], what, facts), durable=False)
+        await store.calls.settle(terminal("c", who[0], what, facts), durable=False)
+        await store.calls.reserve("d", who[1], what)
+        await saving
+        assert (await store.calls.reserve("e", who[0], what)).history.marks != {}
 
 
 async def test_a_replaced_handle_is_dead_before_and_after_it_is_saved(rig: Rig) -> None:

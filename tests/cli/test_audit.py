@@ -1,9 +1,11 @@
-"""`sidegate audit` as a process, on real journals."""
+"""`sidegate audit` on real journals."""
 
 import asyncio
+import io
 import json
 import subprocess
 import sys
+from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +13,7 @@ import pytest
 
 from proxy.adapters.clock import SystemClock
 from proxy.adapters.journal import Journal
+from proxy.cli.main import main
 
 JANE = {"id": "https://idp#jane", "name": "Jane"}
 RECORDS: list[dict[str, Any]] = [
@@ -44,11 +47,19 @@ def directory(tmp_path: Path) -> Path:
     return tmp_path / "state" / "journal"
 
 
-def sidegate(*words: str | Path, stdin: bytes = b"", cwd: Path | None = None) -> tuple[int, str, str]:
+def process(*words: str | Path, stdin: bytes = b"", cwd: Path | None = None) -> tuple[int, str, str]:
+    """The command as a process: exit code, output, errors."""
     command = [sys.executable, "-m", "proxy.cli", "audit", *map(str, words)]
     root = str(Path(__file__).parents[2])
     done = subprocess.run(command, input=stdin, capture_output=True, check=False, cwd=cwd, env={"PYTHONPATH": root})
     return done.returncode, done.stdout.decode(), done.stderr.decode()
+
+
+def sidegate(*words: str | Path) -> tuple[int, str, str]:
+    """The same in this process, where neither standard input nor the working directory matters."""
+    with redirect_stdout(io.StringIO()) as out, redirect_stderr(io.StringIO()) as err:
+        code = main(["audit", *map(str, words)])
+    return code, out.getvalue(), err.getvalue()
 
 
 def segment(directory: Path) -> Path:
@@ -57,13 +68,13 @@ def segment(directory: Path) -> Path:
 
 
 def test_an_untouched_journal_verifies_and_tells_its_head(directory: Path) -> None:
-    code, out, _ = sidegate("verify", cwd=directory.parents[1])
+    code, out, _ = process("verify", cwd=directory.parents[1])
     assert code == 0
     assert out.startswith("ok: 5 records in 1 segments of chain pod-a; head 5:")
     head = out.split()[-1]
     assert sidegate("verify", "--dir", directory, "--head", head)[0] == 0
     assert sidegate("verify", segment(directory), "--head", head)[0] == 0
-    assert sidegate("verify", "-", stdin=segment(directory).read_bytes())[0] == 0
+    assert process("verify", "-", stdin=segment(directory).read_bytes())[0] == 0
 
 
 def test_one_flipped_byte_fails_and_says_file_line_and_offset(directory: Path) -> None:
@@ -104,7 +115,7 @@ def test_a_cut_tail_fails_against_a_head_kept_elsewhere(directory: Path) -> None
     ],
 )
 def test_wrong_usage_is_a_sentence_and_exit_code_64(tmp_path: Path, words: tuple[str, ...], sentence: str) -> None:
-    code, _, err = sidegate(*words, cwd=tmp_path)
+    code, _, err = process(*words, cwd=tmp_path)
     assert code == 64
     assert sentence in err
     assert "Traceback" not in err
@@ -128,7 +139,7 @@ def test_show_tells_the_story_of_a_conversation_a_trace_or_a_call(directory: Pat
         "call c1: get_stock done",
     ]
     assert "will run" in sidegate("show", "t1", "--dir", directory)[1]
-    assert "over_limit" in sidegate("show", "c2", "-", stdin=segment(directory).read_bytes())[1]
+    assert "over_limit" in process("show", "c2", "-", stdin=segment(directory).read_bytes())[1]
     code, out, err = sidegate("show", "c9", directory)
     assert (code, out, err) == (1, "", "nothing found\n")
 

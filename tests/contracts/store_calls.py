@@ -10,7 +10,7 @@ from proxy.core.tool import Tool
 from proxy.errors import Code
 from proxy.model import Caller, EarlierCall, Outcome, ToolCount
 from tests.contracts.store_kit import Place, Store, hold, refusing, register, run
-from tests.contracts.store_values import caller, checked, fresh, intent, refused, registered, terminal, tool
+from tests.contracts.store_values import caller, checked, fresh, intent, refused, registered, review, terminal, tool
 
 STOCK = tool("get_stock", system="stock", labels=["quantities"])
 PRICES = tool("get_prices", system="pricing", labels=["prices"])
@@ -173,6 +173,16 @@ class CallsContract:
             assert others.calls_complete
             same = (await store.calls.reserve("d", who, what)).history
             assert [call.tool for call in same.calls] == ["get_stock"]
+
+    async def test_a_call_is_a_hold_and_no_reservation_from_the_moment_it_is_held(self, place: Place) -> None:
+        async with place.opened() as store:
+            who, what = await register(store), checked(MAIL)
+            for call in ("first", "attached"):
+                await store.calls.reserve(call, who, what)
+                await store.reviews.request(review(call, who, what))
+            others = (await store.calls.reserve("c", who, checked(STOCK))).history
+            assert [call.outcome for call in others.calls] == [Outcome.HELD]
+            assert (others.marks, others.tools, others.untrusted_read) == ({}, {}, False)
 
     async def test_a_hold_that_has_expired_is_not_shown(self, place: Place) -> None:
         async with place.opened() as store:

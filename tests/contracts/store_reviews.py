@@ -161,6 +161,14 @@ class ReviewsContract:
             )
             assert (await store.reviews.request(later)).id == later.id
 
+    async def test_what_has_expired_is_neither_attached_to_nor_counted(self, place: Place) -> None:
+        async with place.opened(HoldLimits(total=1)) as store:
+            who, what = await register(store), checked(PRICES)
+            asked = await hold(store, who, what)
+            place.clock.advance(3600)
+            later = place.clock.now().replace(hour=23)
+            assert (await hold(store, who, what, requested_at=place.clock.now(), expires_at=later)).id != asked.id
+
     async def test_a_no_answers_the_same_call_again_without_asking(self, place: Place) -> None:
         async with place.opened() as store:
             who, what = await register(store), checked(PRICES)

@@ -214,6 +214,11 @@ def test_an_argument_that_the_policy_bounds_must_be_in_the_newest_version() -> N
     ]
 
 
+def test_nothing_is_asked_of_the_arguments_of_a_quarantined_tool() -> None:
+    catalog = load(document(("tools/1/versions/0/arguments_schema/properties", 7)))
+    assert cross_check(catalog, tools=["place_order"], arguments=[("place_order", "quantity")]) == []
+
+
 def test_credentials_are_checked_against_the_settings_where_these_are_given() -> None:
     said = "upstream 'suppliers-api' names credential 'suppliers-read', which the settings do not have"
     assert cross_check(load(), credentials=["other"]) == [said]

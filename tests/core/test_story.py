@@ -8,7 +8,7 @@ import pytest
 
 from proxy.core.chain import GENESIS, seal_line
 from proxy.core.story import Selection, ascii_json, headline, tell
-from proxy.core.story_facts import clean, codes, facts, field
+from proxy.core.story_facts import codes
 
 PRINCIPAL = {"id": "https://idp#jane", "name": "Jane Doe"}
 HELD = {
@@ -150,7 +150,7 @@ EVIL = "a\x1b[31m\r\n\x9b2J\u202egnp\u200b\U000e0041\x7f"
 
 
 def test_no_field_can_control_the_terminal() -> None:
-    keys = [  # fmt: skip
+    keys = [
         "call",
         "tool",
         "version",
@@ -204,10 +204,6 @@ def test_no_field_can_control_the_terminal() -> None:
         assert json.loads(ascii_json(raw)) == orjson.loads(raw)
 
 
-def test_long_text_is_cut_and_says_so() -> None:
-    assert clean("x" * 2500).endswith("... (500 more characters)")
-
-
 def test_a_story_has_the_records_of_its_conversation_trace_or_call_and_their_reviews() -> None:
     records: list[dict[str, Any]] = [
         {"kind": "gap"},
@@ -231,14 +227,3 @@ def test_a_story_has_the_records_of_its_conversation_trace_or_call_and_their_rev
     assert chosen("c1") == [1, 3]
     assert chosen("t9") == [4]
     assert chosen("nobody") == []
-
-
-def test_a_held_calls_fields_are_found_inside_its_review() -> None:
-    record = {
-        "kind": "review_requested",
-        "review": HELD | {"reasons": {"combination": [{"code": "three_systems"}]}, "arguments": '{"a":1}'},
-    }
-    assert field(record, "call") == "c2"
-    assert codes(record) == {"three_systems"}
-    assert dict(facts(record, line(**record)))["arguments"] == '{"a":1}'
-    assert "[Jane Doe (https://idp#jane)]" in headline(line(**record))

@@ -130,4 +130,5 @@ def test_headers_are_decoded_and_never_shown(caplog: pytest.LogCaptureFixture) -
     found = destination(**{BASE: f"http://u:{SECRET}@c:4318", "OTEL_EXPORTER_OTLP_HEADERS": headers})
     assert found.headers == {"authorization": f"Basic {SECRET}", "x-tenant": "a"}
     assert found.place == "http://c:4318/v1/traces"
+    assert f"Basic {SECRET}" not in repr(found)
     assert SECRET not in caplog.text

@@ -16,7 +16,7 @@ from proxy.adapters.clock import SystemClock
 from proxy.ports import Clock
 from proxy.telemetry.exporter import SpanExporter, exporter_of
 from proxy.telemetry.spans import CompactTracer
-from tests.telemetry.receiver import Receiver, Reply, attributes, receiving
+from tests.telemetry.receiver import Receiver, Reply, attributes, receiving, tree
 from tests.telemetry.samples import FULL, ROOT, SECRET, SteppedClock
 
 BASE = "OTEL_EXPORTER_OTLP_ENDPOINT"
@@ -93,6 +93,7 @@ async def test_spans_arrive_with_who_emitted_them(receiver: Receiver) -> None:
     assert of_resource.scope_spans[0].schema_url.endswith("/1.45.0")
     assert receiver.received[0].headers["Content-Type"] == "application/x-protobuf"
     assert {span.trace_id.hex() for span in receiver.spans} == {root.context.trace_id}
+    assert tree(receiver.spans) == {"": ["execute_tool price.list"], "execute_tool price.list": ["decide"]}
     assert exporter.dropped == 0
 
 
@@ -128,14 +129,14 @@ async def test_headers_and_compression(receiver: Receiver) -> None:
     assert receiver.spans[0].name == FULL.name
 
 
-async def test_a_full_batch_does_not_wait_for_the_schedule(receiver: Receiver) -> None:
-    """512 spans wake the exporter; the rest waits, and is sent at the end."""
+async def test_full_batches_do_not_wait_for_the_schedule(receiver: Receiver) -> None:
+    """512 spans wake the exporter; what does not fill a batch waits, and is sent at the end."""
     async with exporting({BASE: receiver.url} | NEVER) as exporter:
-        for _ in range(600):
+        for _ in range(1100):
             exporter.offer(ROOT)
-        await receiver.until(lambda r: len(r.received) == 1)
-        assert len(receiver.spans) == 512
-    assert len(receiver.spans) == 600
+        await receiver.until(lambda r: len(r.received) == 2)
+        assert len(receiver.spans) == 1024
+    assert len(receiver.spans) == 1100
     assert exporter.dropped == 0
 
 
@@ -184,7 +185,9 @@ async def test_a_dead_collector_is_mentioned_once_a_minute(caplog: pytest.LogCap
     assert len(caplog.records) == 1
 
 
-async def test_a_hanging_collector_ends_with_the_attempts_timeout(receiver: Receiver) -> None:
+async def test_a_hanging_collector_ends_with_the_attempts_timeout(
+    receiver: Receiver, caplog: pytest.LogCaptureFixture
+) -> None:
     """It accepts and never answers."""
     receiver.default = Reply(hang=True)
     variables = {BASE: receiver.url, "OTEL_EXPORTER_OTLP_TIMEOUT": "0.05", "OTEL_BSP_EXPORT_TIMEOUT": "100", **SOON}
@@ -192,6 +195,7 @@ async def test_a_hanging_collector_ends_with_the_attempts_timeout(receiver: Rece
         exporter.offer(ROOT)
         await dropped(exporter, 1)
     assert receiver.received
+    assert caplog.records[0].__dict__["fields"]["why"] == "TimeoutError"
 
 
 async def test_shutdown_keeps_its_bound_beside_a_hanging_collector(receiver: Receiver) -> None:
@@ -310,12 +314,15 @@ async def test_a_server_that_speaks_something_else_is_survived(caplog: pytest.Lo
     assert len(caplog.records) == 1
 
 
-async def test_a_certificate_that_is_not_there_costs_spans_only(tmp_path: Path) -> None:
+async def test_a_certificate_that_is_not_there_costs_spans_only(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     """It may be mounted later; Sidegate starts without."""
     variables = {BASE: "https://127.0.0.1:1", "OTEL_EXPORTER_OTLP_CERTIFICATE": str(tmp_path / "none.pem")}
     async with exporting(variables | SOON | {"OTEL_BSP_EXPORT_TIMEOUT": "100"}) as exporter:
         exporter.offer(ROOT)
         await dropped(exporter, 1)
+    assert caplog.records[0].__dict__["fields"]["why"] == "FileNotFoundError"
 
 
 async def test_no_credential_is_logged(caplog: pytest.LogCaptureFixture) -> None:

@@ -139,7 +139,7 @@ async def collector() -> AsyncIterator[tuple[Collector, str]]:
     port = server.add_insecure_port("127.0.0.1:0")
     await server.start()
     yield service, f"http://127.0.0.1:{port}"
-    await server.stop(None)
+    await server.stop(5)
 
 
 async def test_grpc_where_it_was_asked_for(collector: tuple[Collector, str]) -> None:
@@ -184,4 +184,4 @@ async def test_grpc_over_tls(authority: Path) -> None:
     async with sending(**variables, OTEL_EXPORTER_OTLP_CERTIFICATE="nowhere.pem") as transport:
         with pytest.raises(SendFailed, match="FileNotFoundError"):
             await transport.send(body())
-    await server.stop(None)
+    await server.stop(5)

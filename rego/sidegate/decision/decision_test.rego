@@ -60,6 +60,12 @@ test_decision_whole_answer if {
 	}
 }
 
+test_decision_nothing_said_is_left_out if {
+	said := {"deny": set(), "review": set(), "obligations": set(), "warn": set()}
+	answer := _decide({"rule": said}, _input)
+	[answer.deny, answer.review, answer.obligations, answer.warn] == [{}, {}, {}, {}]
+}
+
 test_decision_deny_over_review_over_allow if {
 	_decide({"rule": {"deny": {{"code": "d"}}, "review": {_held}}}, _input).effect == "deny"
 	_decide({"rule": {"review": {_held}}}, _input).effect == "review"
@@ -104,8 +110,16 @@ test_decision_approval_does_not_cover[name] if {
 }
 
 test_decision_approval_without_principal if {
-	document := json.remove(_approved({"by": "r-1", "covers": {"rule": [_held]}}), ["principal/id"])
-	_decide({"rule": {"review": {_held}}}, document).effect == "review"
+	document := _approved({"by": "r-1", "covers": {"rule": [_held]}})
+	_decide({"rule": {"review": {_held}}}, json.remove(document, ["principal/id"])).effect == "review"
+	nobody := object.union(document, {"principal": {"id": null}})
+	_decide({"rule": {"review": {_held}}}, nobody).effect == "review"
+}
+
+test_decision_approval_of_another_type if {
+	document := _approved({"by": "r-1", "covers": {"rule": [_held]}})
+	_decide({"rule": {"review": [_held]}}, document).effect == "review"
+	_decide({"rule": {"review": {"x": _held}}}, document).effect == "review"
 }
 
 test_decision_approval_of_one_reason_of_two if {
@@ -262,10 +276,16 @@ test_visible_narrowed_by_another_policy if {
 	_visible(policies, {"gate": "warn"}) == set()
 }
 
+test_visible_by_one_of_two_granting_policies if {
+	decision.visible == {"a", "b"} with input as {"tools": []}
+		with data.sidegate.settings as object.union(_settings, {"granting": {"gate": true, "rule": true}})
+		with data.sidegate.policies as {"gate": {"allow": set(), "visible": {"a"}}, "rule": {"deny": set(), "visible": {"b"}}}
+}
+
 test_visible_nothing_without_settings_or_policies if {
 	_visible({"gate": {"allow": set(), "visible": {"a"}}}, {}) == set()
 	decision.visible == set() with input as {"tools": []}
-		with data.sidegate.settings as {"schema": 2}
+		with data.sidegate.settings as object.union(_settings, {"schema": 2})
 		with data.sidegate.policies as {"gate": {"allow": set(), "visible": {"a"}}, "rule": {"deny": set()}}
 }
 

@@ -53,7 +53,6 @@ _at_most(value, limit) if {
 # The highest limit over the principal's roles, null if none of them has one.
 _limit(limits) := max(reached) if {
 	reached := {limits[role] | some role in input.principal.roles}
-	reached != set()
 } else := null
 
 _own(value) if _own_address(value)

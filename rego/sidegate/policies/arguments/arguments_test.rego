@@ -93,6 +93,7 @@ test_deny_foreign_domain[name] if {
 		"null": null,
 		"number": 7,
 		"nested": [["a@acme.example"]],
+		"object": {"x": "a@acme.example"},
 	}
 	arguments.deny == _foreign with input as _mail(to, "acme.example") with data.sidegate.settings.arguments as _domains
 }

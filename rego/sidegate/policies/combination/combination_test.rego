@@ -95,6 +95,19 @@ test_deny_held_label_and_effect if {
 		with data.sidegate.settings.combination as _keyed(object.union(json.remove(_rule, ["marks"]), {"marks": marks}))
 }
 
+test_deny_other_calls_count_by_the_summary[outcome] if {
+	some outcome in ["executing", "done", "unknown"]
+	combination.deny == set() with input as _two([_call(outcome, "suppliers", [])])
+		with data.sidegate.settings.combination as _keyed(_rule)
+}
+
+test_deny_says_nothing_else if {
+	rule := object.union(_reviewed, {"then": "deny"})
+	said := combination.review | combination.warn with input as _input
+		with data.sidegate.settings.combination as _keyed(rule)
+	said == set()
+}
+
 test_review_with_approvers if {
 	said := combination.review with input as _input with data.sidegate.settings.combination as _keyed(_reviewed)
 	said == {object.union(_reason, {"approvers": ["leads"], "scope": "conversation"})}
@@ -130,6 +143,16 @@ test_deny_exempt_absent[name] if {
 	some name in ["principal", "agent", "conversation/profile", "principal/roles", "agent/spiffe_id"]
 	unless := {"roles": {"x": true}, "profiles": {"x": true}, "agents": {"x": true, "null/null": true}}
 	combination.deny == {_reason} with input as json.remove(_input, [name])
+		with data.sidegate.settings.combination as _keyed(object.union(_rule, {"unless": unless}))
+}
+
+test_deny_agent_without_a_name_is_not_exempt[name] if {
+	some name, agent in {
+		"no namespace": {"namespace": null, "service_account": "auditor"},
+		"no service account": {"namespace": "audit", "service_account": null},
+	}
+	unless := {"agents": {"null/auditor": true, "audit/null": true}}
+	combination.deny == {_reason} with input as _with({"agent": agent})
 		with data.sidegate.settings.combination as _keyed(object.union(_rule, {"unless": unless}))
 }
 

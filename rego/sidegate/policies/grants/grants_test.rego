@@ -85,6 +85,31 @@ test_deny_out_of_bounds_absent[name] if {
 	codes == {"out_of_bounds"}
 }
 
+test_deny_out_of_bounds_one_bound_alone[name] if {
+	some name, case in {
+		"null below a maximum": {"bound": _max, "value": null},
+		"text above a minimum": {"bound": _min, "value": "5"},
+	}
+	codes := {reason.code | some reason in grants.deny}
+		with input as _with({"call": {"arguments": {"quantity": case.value}}})
+		with data.sidegate.settings.grants as _by_tool([_bounded([case.bound])])
+	codes == {"out_of_bounds"}
+}
+
+test_deny_out_of_bounds_tells_what_was_missed if {
+	missed := {reason.details.argument | some reason in grants.deny}
+		with input as _with({"call": {"arguments": {"currency": "XXX"}}})
+		with data.sidegate.settings.grants as _by_tool([_bounded([_max, _min, _choice])])
+	missed == {"currency"}
+}
+
+test_deny_another_grant_covers if {
+	elsewhere := object.union(_plain, {"agents": {"other/agent": true}})
+	ended := object.union(_plain, {"until": "2026-01-01"})
+	grants.deny == set() with input as _input
+		with data.sidegate.settings.grants as _by_tool([elsewhere, ended, _plain])
+}
+
 test_deny_within_bounds if {
 	grants.deny == set() with input as _input
 		with data.sidegate.settings.grants as _by_tool([_bounded([_max, _min, _choice])])
@@ -95,7 +120,12 @@ test_deny_second_grant_covers if {
 		with data.sidegate.settings.grants as _by_tool([_bounded([_max]), _asks(["leads"], "once")])
 }
 
-_named_agent := object.union(_plain, {"agents": {"purchasing/buyer-agent": true, "spiffe://corp.example/buyer": true}})
+_named_agent := object.union(_plain, {"agents": {
+	"purchasing/buyer-agent": true,
+	"null/buyer-agent": true,
+	"purchasing/null": true,
+	"spiffe://corp.example/buyer": true,
+}})
 
 test_deny_agent_covered[name] if {
 	some name, agent in {
@@ -175,6 +205,17 @@ test_review_scope[effect] if {
 	scopes := {reason.scope | some reason in grants.review} with input as _with({"tool": {"effect": effect}})
 		with data.sidegate.settings.grants as _by_tool([_asks(["leads"], "conversation")])
 	scopes == {wanted}
+}
+
+test_review_scope_of_two_grants if {
+	scopes := {reason.scope | some reason in grants.review} with input as _with({"tool": {"effect": "read"}})
+		with data.sidegate.settings.grants as _by_tool([_asks(["a"], "conversation"), _asks(["b"], "once")])
+	scopes == {"once"}
+}
+
+test_review_nothing_covers if {
+	grants.review == set() with input as _with({"principal": {"roles": ["visitor"]}})
+		with data.sidegate.settings.grants as _by_tool([_asks(["leads"], "once")])
 }
 
 test_review_scope_absent if {

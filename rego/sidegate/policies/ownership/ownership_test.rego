@@ -48,6 +48,11 @@ test_deny_not_looked_up if {
 		with data.sidegate.settings.ownership as {"any_tenant": {}}
 }
 
+test_deny_named_in_part if {
+	document := object.union(json.remove(_input, ["call/arguments/order/id"]), {"resources": []})
+	ownership.deny == _denied(false) with input as document with data.sidegate.settings.ownership as {"any_tenant": {}}
+}
+
 test_deny_resources_absent if {
 	ownership.deny == _denied(false) with input as json.remove(_input, ["resources"])
 		with data.sidegate.settings.ownership as {"any_tenant": {}}
