@@ -95,6 +95,7 @@ async def start(settings: Settings, stack: AsyncExitStack) -> Sidecar:
         identify=identify, attestations=attestations(settings, clock), max_age=settings.conversation_ttl
     )
     reviewers = verifier(settings.reviewers, session, clock)
+    observed.watch(sidecar.readings())
     await _bind(settings, sidecar, registrar, reviewers, observed)
     return sidecar
 

@@ -262,6 +262,7 @@ class Result:
     digest: str
     rows: int | None = None
     empty: bool = False
+    problems: tuple[str, ...] = ()  # where it breaks its schema, if the catalog passes such results on
 
 
 class Status(StrEnum):

@@ -193,7 +193,8 @@ class Pipeline:
         if decision.effect is Effect.REVIEW:
             approval = await self._hold(trail, call, patient=patient)
             decision = await self._judge(trail, call, approval)
-        return grant(trail.call_id, limits.known(trail.checked), trail.caller, decision, limits.known(trail.snapshot))
+        checked, snapshot = limits.known(trail.checked), limits.known(trail.snapshot)
+        return grant(trail.call_id, checked, trail.caller, decision, snapshot, trail.approval)
 
     async def _judge(self, trail: Trail, call: ToolCall, approval: Approval | None) -> Decision:
         """Steps 3 to 6, taken anew after a hold: a hold is never a second door. OPA's answer names the snapshot it is of."""

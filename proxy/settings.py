@@ -16,6 +16,7 @@ from proxy.core.schemas import compile_schema
 from proxy.core.settings_schema import SCHEMA
 
 PREFIX = "SIDEGATE_"
+MAX_SECONDS = 366 * 86400.0
 
 
 class SettingsError(Exception):
@@ -138,11 +139,8 @@ def read(path: Path, environment: Mapping[str, str] | None = None) -> Settings:
     problems = [f"{path}: {pointer or '/'}: {what}" for pointer, what in compile_schema(SCHEMA).problems(document)]
     if problems:
         raise SettingsError(problems)
-    try:
-        settings = _settings(document, path.parent.resolve(), environment)
-    except ValueError as e:
-        raise SettingsError([f"{path}: {e}"]) from None
-    problems = [f"{path}: {problem}" for problem in _contradictions(settings)]
+    settings, problems = _settings(document, path.parent.resolve(), environment)
+    problems = [f"{path}: {problem}" for problem in (*problems, *_contradictions(settings))]
     if problems:
         raise SettingsError(problems)
     return settings
@@ -154,12 +152,12 @@ def _overridden(document: Mapping[str, Any], environment: Mapping[str, str]) -> 
         if not name.startswith(PREFIX) or name in NOT_SETTINGS:
             continue
         *parents, leaf = name.removeprefix(PREFIX).lower().split("__")
-        section = merged
+        section, schema = merged, SCHEMA
         for parent in parents:
             child = section.get(parent)
             section[parent] = dict(child) if isinstance(child, dict) else {}
-            section = section[parent]
-        section[leaf] = _typed(value)
+            section, schema = section[parent], _below(schema, parent)
+        section[leaf] = _typed(value, _below(schema, leaf).get("type"))
     return merged
 
 
@@ -167,13 +165,20 @@ def _overridden(document: Mapping[str, Any], environment: Mapping[str, str]) -> 
 NOT_SETTINGS = frozenset({"SIDEGATE_CACHE", "SIDEGATE_TOOLS_BASE_URL", "SIDEGATE_TOOLS_ONLY", "SIDEGATE_CONFIG"})
 
 
-def _typed(value: str) -> Any:
-    if value in {"true", "false"}:
+def _below(schema: Mapping[str, Any], key: str) -> Mapping[str, Any]:
+    found: Mapping[str, Any] = schema.get("properties", {}).get(key, {})
+    return found
+
+
+def _typed(value: str, wanted: str | None) -> Any:
+    """Text unless the schema wants something else: a service account may be called 2027, or true."""
+    if wanted == "boolean" and value in {"true", "false"}:
         return value == "true"
-    return int(value) if re.fullmatch(r"-?\d{1,18}", value) else value
+    return int(value) if wanted == "integer" and re.fullmatch(r"-?[0-9]{1,18}", value) else value
 
 
-def _settings(d: Mapping[str, Any], base: Path, environment: Mapping[str, str]) -> Settings:
+def _settings(d: Mapping[str, Any], base: Path, environment: Mapping[str, str]) -> tuple[Settings, list[str]]:
+    """The settings, and what is wrong with single ones, which have their defaults then."""
     readers: dict[str, Callable[[Any], Any]] = {
         **dict.fromkeys(("state", "catalog", "policy", "attestation"), lambda v: _path(v, base)),
         **dict.fromkeys(("agent_port", "review_port", "probe_port"), lambda v: _listen(v, base)),
@@ -184,10 +189,16 @@ def _settings(d: Mapping[str, Any], base: Path, environment: Mapping[str, str]) 
         "limits": lambda v: Limits(**v),
         "credentials": lambda v: {name: _credential(c, base) for name, c in v.items()},
     }
-    given = {name: readers.get(name, lambda v: v)(value) for name, value in d.items()}
+    given, problems = dict[str, Any](), list[str]()
+    for name, value in d.items():
+        try:
+            given[name] = readers.get(name, lambda v: v)(value)
+        except (ValueError, RuntimeError) as e:  # RuntimeError: `~` of nobody
+            given |= {name: base} if name in SCHEMA["required"] else {}
+            problems.append(f"/{name}: {e}")
     named = {c["env"] for c in d.get("credentials", {}).values() if "env" in c}
     kept = {name: value for name, value in environment.items() if name in named or name.startswith("OTEL_")}
-    return Settings(**given, variables=kept, tools=_tools(environment))
+    return Settings(**given, variables=kept, tools=_tools(environment)), problems
 
 
 def _tools(environment: Mapping[str, str]) -> Path:
@@ -229,6 +240,8 @@ def _listen(given: str | Mapping[str, Any], base: Path) -> Listen:
     if address.startswith("unix:"):
         return Listen(path=_path(address.removeprefix("unix:"), base))
     host, _, port = address.rpartition(":")
+    if int(port) > 65535:
+        raise ValueError(f"{address}: a port is at most 65535")
     return Listen(host=host.strip("[]"), port=int(port), certificate=certificate, key=key)
 
 
@@ -241,7 +254,10 @@ def seconds(given: str) -> float:
     match = re.fullmatch(r"(\d+(?:\.\d+)?)(ms|s|m|h)", given)
     if match is None:
         raise ValueError(f"{given!r} is not a duration such as 250ms, 3s, 15m or 12h")
-    return float(match[1]) * {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}[match[2]]
+    found = float(match[1]) * {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}[match[2]]
+    if found > MAX_SECONDS:
+        raise ValueError(f"{given[:40]!r} is longer than a year")
+    return found
 
 
 def _contradictions(settings: Settings) -> list[str]:
@@ -255,12 +271,17 @@ def _contradictions(settings: Settings) -> list[str]:
         "/opa: mode external needs `address` and `bundle`": (
             settings.opa.mode == "external" and (not settings.opa.address or settings.opa.bundle is None)
         ),
+        "/opa/address: has no meaning in mode supervised, where Sidegate runs OPA itself; did you mean mode external?": (
+            settings.opa.mode == "supervised" and bool(settings.opa.address)
+        ),
         "/opa/address: plain TCP to another host is not authenticated; use a unix socket or loopback": (
             settings.opa.address.startswith("http://")
             and not re.match(r"http://(127\.0\.0\.1|localhost|\[::1\])(:|/|$)", settings.opa.address)
         ),
         "/reviewers: the same token file as /tokens would let users approve their own calls": (
-            settings.reviewers.file is not None and settings.reviewers.file == settings.tokens.file
+            settings.reviewers.file is not None
+            and settings.tokens.file is not None
+            and settings.reviewers.file.resolve() == settings.tokens.file.resolve()
         ),
         "/reviewers/issuers: an (issuer, audience) pair that /tokens accepts, too": bool(
             {(i.issuer, i.audience) for i in settings.reviewers.issuers}

@@ -1,7 +1,8 @@
 """A running sidecar: whether it is ready, its figures, and how it ends."""
 
 import logging
-from collections.abc import Mapping
+import shutil
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,9 +11,12 @@ from proxy.adapters.opa_process import SupervisedOpa
 from proxy.adapters.policy_source import PolicySource
 from proxy.adapters.snapshots import SnapshotKeeper
 from proxy.adapters.store_embedded import EmbeddedStore
+from proxy.core.review import Review, ReviewStatus
 from proxy.pipeline import Pipeline
 from proxy.server.listeners import Listeners
 from proxy.settings import Settings
+from proxy.telemetry import names
+from proxy.telemetry.metrics import Reading
 
 _log = logging.getLogger("sidegate")
 
@@ -51,6 +55,24 @@ class Sidecar:
             "ready": self.ready(),
             "journal": {"seq": head.seq, "hash": head.hash, "segment": head.segment},
         }
+
+    def readings(self) -> Mapping[str, Callable[[], Reading]]:
+        """What `/metrics` reads at each scrape."""
+        return {
+            names.REVIEWS_WAITING: lambda: len(self._waiting()),
+            names.REVIEWS_OLDEST_SECONDS: self._oldest,
+            names.POLICY_REVISION_INFO: lambda: {(self.snapshots.current().policy_revision,): 1},
+            names.JOURNAL_RECORDS_TOTAL: lambda: self.journal.head.seq,
+            names.JOURNAL_FREE_BYTES: lambda: shutil.disk_usage(self.settings.state).free,
+        }
+
+    def _waiting(self) -> list[Review]:
+        reviews = (hold.review for hold in self.store.log.state.holds.values())
+        return [review for review in reviews if review.status is ReviewStatus.PENDING]
+
+    def _oldest(self) -> float:
+        now = self.pipeline.clock.now()
+        return max(((now - review.requested_at).total_seconds() for review in self._waiting()), default=0.0)
 
 
 async def drain(sidecar: Sidecar) -> None:

@@ -31,7 +31,7 @@ LAYERS = {
     "adapters": {"errors", "model", "core", "ports", "settings", "resources"},
     "telemetry": {"errors", "model", "core", "ports", "adapters"},
     "server": {"errors", "model", "core", "ports", "pipeline", "register", "wire", "settings"},
-    "sidecar": {"pipeline", "settings", "adapters", "server"},
+    "sidecar": {"core", "pipeline", "settings", "adapters", "server", "telemetry"},
     "app": {
         "sidecar",
         *("errors", "model", "core", "ports", "pipeline", "identify", "register", "settings", "adapters"),

@@ -4,7 +4,12 @@ import argparse
 from collections.abc import Mapping
 from typing import Any
 
-from proxy.cli.common import OK, ask_review_port, clean, emit, review_port_arguments, say, table
+from proxy.cli.common import OK, clean, say, table
+from proxy.cli.review_client import ask, name, read, rendered, review_port_arguments
+from proxy.core.review import ReviewStatus
+from proxy.core.story import ascii_json
+
+_LONG = 200  # characters; the length of a longer value is said
 
 
 def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -12,7 +17,9 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
     parser = subparsers.add_parser("review", help="list, show, approve or reject held calls")
     actions = parser.add_subparsers(metavar="ACTION", required=True)
     listed = actions.add_parser("list", help="held calls, newest first")
-    listed.add_argument("--status", default="pending", help="pending, approved, rejected, expired, spent or all")
+    listed.add_argument(
+        "--status", default="pending", choices=[*map(str, ReviewStatus), "all"], help="which (default: pending)"
+    )
     listed.set_defaults(handler=_list)
     shown = actions.add_parser("show", help="one held call whole: what will run, why it is held, what led here")
     shown.set_defaults(handler=_show)
@@ -22,20 +29,21 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
     reject = actions.add_parser("reject", help="say no; the comment goes back to the model")
     reject.set_defaults(handler=_reject)
     for action in (shown, approve, reject):
-        action.add_argument("review", metavar="REVIEW", help="the review's id")
+        action.add_argument("review", metavar="REVIEW", help="the review's id, as `review list` printed it")
     for action in (approve, reject):
-        action.add_argument("--comment", default="", help="why")
+        action.add_argument("--comment", default="", help="why, for the record")
     for action in (listed, shown, approve, reject):
         review_port_arguments(action)
 
 
 def _list(args: argparse.Namespace) -> int:
-    reviews = ask_review_port(args, "GET", f"/v1/reviews?status={args.status}")
+    answer = ask(args, "GET", f"/v1/reviews?status={args.status}")
     if args.json:
-        emit(reviews)
+        say(ascii_json(answer))
         return OK
+    reviews = read(answer)
     if not reviews:
-        say("nothing is held")
+        say("nothing is held" if args.status == "pending" else "there is none")
         return OK
     table(
         reviews,
@@ -53,11 +61,11 @@ def _list(args: argparse.Namespace) -> int:
 
 
 def _show(args: argparse.Namespace) -> int:
-    review = ask_review_port(args, "GET", f"/v1/reviews/{args.review}")
+    answer = ask(args, "GET", f"/v1/reviews/{name(args.review)}")
     if args.json:
-        emit(review)
+        say(ascii_json(answer))
         return OK
-    for line in _lines(review):
+    for line in _lines(read(answer)):
         say(line)
     return OK
 
@@ -71,11 +79,12 @@ def _reject(args: argparse.Namespace) -> int:
 
 
 def _resolve(args: argparse.Namespace, verb: str, body: dict[str, str]) -> int:
-    review = ask_review_port(args, "POST", f"/v1/reviews/{args.review}/{verb}", body)
+    answer = ask(args, "POST", f"/v1/reviews/{name(args.review)}/{verb}", body)
     if args.json:
-        emit(review)
-    else:
-        say(f"{review['id']} is {review['status']}, by {clean(review['by'])}")
+        say(ascii_json(answer))
+        return OK
+    review = read(answer)
+    say(clean(f"{review['id']} is {review['status']}, by {review['by']}"))
     return OK
 
 
@@ -87,7 +96,7 @@ def _lines(review: dict[str, Any]) -> list[str]:
     rows = [
         ("review", [f"{review['id']}  {review['status']}, until {review['expires_at']}"]),
         ("will run", [f"{review['tool']} version {review['version']}{masked}"]),
-        ("", [f"{name} = {_value(value)}" for name, value in review["arguments"].items()]),
+        ("", [f"{argument} = {_value(value)}" for argument, value in review["arguments"].items()]),
         ("digest", [review["digest"]]),
         ("for", [f"{principal['name']} ({principal['id']}), conversation {review['conversation']}"]),
         ("held for", _sentences(review)),
@@ -96,14 +105,14 @@ def _lines(review: dict[str, Any]) -> list[str]:
         ("earlier", earlier or ["no earlier calls"]),
     ]
     if review["agent_says"]:
-        rows.append(("the agent says (a claim, not a fact)", [review["agent_says"]]))
+        rows.append(("agent says", [review["agent_says"], "(a claim of the agent's, nothing that was checked)"]))
     return [f"{title if n == 0 else '':<12}{clean(line)}" for title, lines in rows for n, line in enumerate(lines)]
 
 
 def _value(value: object) -> str:
-    text = clean(value)
-    length = f"  [{len(text)} characters]" if len(text) > 200 else ""
-    return text + length
+    """As JSON, so that a text cannot pass for a number; a long one with its length."""
+    text = rendered(value)
+    return text if len(text) <= _LONG else f"{text}  [{len(text)} characters]"
 
 
 def _sentences(review: dict[str, Any]) -> list[str]:

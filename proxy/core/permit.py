@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from proxy.core.review import Approval
 from proxy.core.tool import CheckedCall, Snapshot
 from proxy.errors import Code, Refusal
 from proxy.model import Caller, Decision, Effect, Reason
@@ -25,10 +26,26 @@ class Permit:
             raise TypeError("a Permit is made by core.permit.grant only")
 
 
-def grant(call_id: str, checked: CheckedCall, caller: Caller, decision: Decision, snapshot: Snapshot) -> Permit:
-    """A permit for an allowed call. Raises Refusal denied, with what the policies said, for any other effect."""
+def grant(
+    call_id: str,
+    checked: CheckedCall,
+    caller: Caller,
+    decision: Decision,
+    snapshot: Snapshot,
+    approval: Approval | None = None,
+) -> Permit:
+    """A permit for an allowed call. Raises Refusal denied, with what the policies said, for any other effect, and
+    policy_invalid for an allow beside a review that `approval` does not answer, reason by reason as said."""
     if decision.effect is not Effect.ALLOW:
         raise denial(decision)
+    covers = {} if approval is None else approval.covers
+    for policy, reasons in decision.said.get("review", {}).items():
+        if not all(reason in covers.get(policy, ()) for reason in reasons):
+            raise Refusal(
+                Code.POLICY_INVALID,
+                "the policy service allowed what a person has to see first; nothing was executed",
+                details={"cause": "unapproved_review", "at": f"review.{policy}"},
+            )
     return Permit(call_id=call_id, checked=checked, caller=caller, decision=decision, snapshot=snapshot, maker=_MAKER)
 
 

@@ -30,8 +30,9 @@ def check_result(response: Response, tool: Tool, version: ToolVersion) -> Result
     body = _json_body(response, tool)
     value = read_values(body)
     _check_failure(value, tool.result.failure_when, response, tool)
-    if version.result is not None and not tool.result.pass_invalid:
-        _check_schema(version.result.problems(value), response, tool)
+    problems = [] if version.result is None else version.result.problems(value)
+    if problems and not tool.result.pass_invalid:
+        raise _invalid(response, tool, f"it is not as its schema says: {_listed(problems)}", problems)
     rows = _rows(value)
     return Result(
         body=body,
@@ -39,6 +40,7 @@ def check_result(response: Response, tool: Tool, version: ToolVersion) -> Result
         digest=hashlib.sha256(body).hexdigest(),
         rows=rows,
         empty=rows == 0 or any(type(value) is type(e) and value == e for e in _EMPTY),
+        problems=tuple(f"{where}: {what}" for where, what in problems[:_MAX_PROBLEMS]),
     )
 
 
@@ -108,12 +110,9 @@ def _check_failure(value: Any, when: FailureWhen | None, response: Response, too
     )
 
 
-def _check_schema(problems: list[tuple[str, str]], response: Response, tool: Tool) -> None:
-    if not problems:
-        return
+def _listed(problems: list[tuple[str, str]]) -> str:
     listed = "; ".join(f"{where}: {what}" if where else what for where, what in problems[:_MAX_PROBLEMS])
-    more = f"; and {len(problems) - _MAX_PROBLEMS} more" if len(problems) > _MAX_PROBLEMS else ""
-    raise _invalid(response, tool, f"it is not as its schema says: {listed}{more}", problems)
+    return listed + (f"; and {len(problems) - _MAX_PROBLEMS} more" if len(problems) > _MAX_PROBLEMS else "")
 
 
 def _invalid(response: Response, tool: Tool, why: str, problems: list[tuple[str, str]] | None = None) -> Refusal:

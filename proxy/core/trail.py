@@ -128,6 +128,8 @@ def terminal_record(
         record["review"] = refusal.review_id
     if result is not None:
         record["result"] = {"digest": result.digest, "size": result.size, "rows": result.rows, "empty": result.empty}
+        if result.problems:
+            record["result"]["problems"] = result.problems
     if trail.caller_gone:
         record["caller_gone"] = True
     return record if trail.committed else record | _judged(trail)

@@ -16,7 +16,6 @@ from proxy.model import SpanContext
 from proxy.ports import Clock
 
 _MAX_FRAMES = 8
-_DELETE = "\x7f"  # the one control character that JSON leaves as it is in ASCII
 
 
 class JsonFormatter(logging.Formatter):
@@ -90,11 +89,10 @@ def _exception(kind: type[BaseException], trace: TracebackType | None) -> dict[s
 
 def _dumped(line: Mapping[str, Any]) -> str:
     try:
-        written = _ENCODER.encode(line)
+        return _ENCODER.encode(line)
     except (ValueError, TypeError, RecursionError):
         plain = {key: value for key, value in line.items() if isinstance(value, str)}
-        written = _ENCODER.encode(plain | {"unwritable": True})
-    return written.replace(_DELETE, "\\u007f")
+        return _ENCODER.encode(plain | {"unwritable": True})
 
 
 def _named(value: object) -> str:

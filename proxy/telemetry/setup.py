@@ -6,9 +6,9 @@ from dataclasses import dataclass, field
 from proxy.adapters.opa_process import OtlpTarget
 from proxy.ports import Clock, Executor, FactSource, Policy, Telemetry, Tracer
 from proxy.telemetry import names
-from proxy.telemetry.destination import GRPC, read_destination
+from proxy.telemetry.destination import GRPC, Destination
 from proxy.telemetry.exporter import SpanExporter, exporter_of
-from proxy.telemetry.metrics import CallMetrics, Metrics
+from proxy.telemetry.metrics import CallMetrics, Metrics, Reading
 from proxy.telemetry.spans import CompactTracer
 from proxy.telemetry.story import CallTelemetry
 from proxy.telemetry.traced import TracedExecutor, TracedFacts, TracedPolicy
@@ -37,6 +37,12 @@ class Instruments:
             TracedExecutor(executor, self.tracer),
         )
 
+    def watch(self, readings: Mapping[str, Callable[[], Reading]]) -> None:
+        """Gauges by name: numbers that are read at each scrape."""
+        for name, read in readings.items():
+            labels = ("revision",) if name == names.POLICY_REVISION_INFO else ()
+            self.metrics.gauge(name, read, labels)
+
     async def close(self) -> None:
         """Send what is left, in bounded time."""
         if self.exporter is not None:
@@ -45,7 +51,6 @@ class Instruments:
 
 def instruments(variables: Mapping[str, str], clock: Clock) -> Instruments:
     """Made and started; needs a running loop."""
-    variables = {"OTEL_SERVICE_NAME": "sidegate", **variables}
     exporter = exporter_of(variables, clock)
     if exporter is not None:
         exporter.start()
@@ -57,16 +62,15 @@ def instruments(variables: Mapping[str, str], clock: Clock) -> Instruments:
         telemetry=CallTelemetry(tracer, CallMetrics(metrics, lambda name: name in made.known_tools()), clock),
         metrics=metrics,
         exporter=exporter,
-        opa_target=_opa_target(variables),
+        opa_target=None if exporter is None else _opa_target(exporter.destination),
     )
     metrics.counted(names.SPANS_DROPPED_TOTAL, lambda: 0 if exporter is None else exporter.dropped)
     return made
 
 
-def _opa_target(variables: Mapping[str, str]) -> OtlpTarget | None:
+def _opa_target(destination: Destination) -> OtlpTarget | None:
     """OPA sends its spans to the same collector; it takes a host and a port, no path and no headers."""
-    destination = read_destination(variables)
-    if destination is None or destination.tls:
+    if destination.tls:
         return None
     if destination.protocol == GRPC:
         return OtlpTarget(type="grpc", address=destination.endpoint)

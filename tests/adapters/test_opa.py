@@ -17,7 +17,7 @@ from proxy.adapters.opa_transport import SidecarOpaClient
 from proxy.errors import Code, Refusal
 from proxy.model import Effect, SpanContext
 from proxy.ports import Policy
-from tests.contracts.opa_server import RunningOpa, Script, Talk, byte_server, http, running_opa, until
+from tests.contracts.opa_server import RunningOpa, Script, Talk, byte_server, http, running_opa, stop, until
 from tests.contracts.policy_transport import echo, once, then_wait
 
 TRACE = SpanContext(trace_id="a" * 32, span_id="b" * 16, state="v=1")
@@ -227,7 +227,7 @@ async def test_too_many_callers_are_policy_unavailable() -> None:
 async def test_a_stopped_opa_costs_the_deadline_and_answers_again_when_it_goes_on(opa: RunningOpa) -> None:
     async with policy_at(opa.unix) as patient, policy_at(opa.unix, deadline=0.25) as policy:
         assert await patient.warm() == "r1"
-        os.kill(opa.process.pid, signal.SIGSTOP)
+        await stop(opa.process.pid)
         try:
             started = time.monotonic()
             refusals = await asyncio.gather(*(refused(policy.decide(b"{}", TRACE)) for _ in range(20)))

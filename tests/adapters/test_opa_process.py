@@ -33,7 +33,7 @@ from proxy.adapters.opa_process import (
 from proxy.adapters.opa_transport import SidecarOpaClient
 from proxy.errors import Code, Refusal
 from proxy.model import SpanContext
-from tests.contracts.opa_server import ROOT, free_port, opa_binary, short_directory, until, write_bundle
+from tests.contracts.opa_server import ROOT, free_port, opa_binary, short_directory, stop, until, write_bundle
 
 FALSE = Path("/bin/false").resolve()
 
@@ -207,7 +207,7 @@ async def test_one_that_hangs_costs_its_callers_the_deadline_and_can_still_be_cl
         async with policy_of(opa) as patient:
             assert await patient.warm() == "r1"
         pid = pid_of(opa)
-        os.kill(pid, signal.SIGSTOP)
+        await stop(pid)
         for _ in range(3):
             started = time.monotonic()
             with pytest.raises(Refusal) as caught:
@@ -253,7 +253,7 @@ async def test_closing_while_restarts_fail_leaves_nothing(place: Place) -> None:
 
 async def test_a_start_that_is_given_up_leaves_nothing(place: Place) -> None:
     for delay in (0, 0.01, 0.03, 0.06):
-        start = asyncio.create_task(place.opa().start())
+        start = asyncio.create_task(place.opa(clock=NeverWakes()).start())
         await asyncio.sleep(delay)  # to meet the start at different moments
         start.cancel()
         with pytest.raises(asyncio.CancelledError):

@@ -4,7 +4,9 @@ import asyncio
 import contextlib
 import functools
 import io
+import os
 import shutil
+import signal
 import socket
 import subprocess
 import tarfile
@@ -91,6 +93,13 @@ async def until(condition: Callable[[], bool], pause: float = 0.01) -> None:
             await asyncio.sleep(pause)
             if condition():
                 return
+
+
+async def stop(pid: int) -> None:
+    """SIGSTOP, and wait for its last thread: until then it may still answer."""
+    os.kill(pid, signal.SIGSTOP)
+    tasks = Path(f"/proc/{pid}/task")
+    await until(lambda: {t.read_text().rpartition(")")[2].split()[0] for t in tasks.glob("*/stat")} == {"T"})
 
 
 def free_port() -> int:

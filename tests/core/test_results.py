@@ -132,7 +132,9 @@ def test_faults_of_a_result_are_capped_in_the_message() -> None:
 
 def test_a_tool_may_pass_on_what_breaks_its_schema_but_not_what_is_no_json() -> None:
     setting = ("tools/0/result/pass_invalid", True)
-    assert result('{"weekly_capacity":"x"}', setting).body == b'{"weekly_capacity":"x"}'
+    passed = result('{"weekly_capacity":"x"}', setting)
+    assert passed.body == b'{"weekly_capacity":"x"}'
+    assert passed.problems == ("/weekly_capacity: must be integer, got string",)
     assert refused("{", setting).code is Code.INVALID_RESULT
 
 

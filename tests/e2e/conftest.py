@@ -1,9 +1,10 @@
-"""A fresh sidecar for each test."""
+"""Sidecars for tests: one of its own, or one that a whole module shares."""
 
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+import pytest_asyncio
 
 from tests.e2e.rig import Rig, rig
 
@@ -20,3 +21,23 @@ async def running(prepared: Rig) -> Rig:
     """A rig with its sidecar running."""
     await prepared.start()
     return prepared
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def of_module(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Rig]:
+    """One running sidecar for a module, after the module's own `prepare(rig)`. Sound when all tests are through."""
+    async with rig(tmp_path_factory.mktemp("shared")) as made:
+        if hasattr(request.module, "prepare"):
+            request.module.prepare(made)
+        await made.start()
+        yield made
+        await made.sound()
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def shared(of_module: Rig) -> AsyncIterator[Rig]:
+    """The module's sidecar with an upstream that behaves."""
+    of_module.upstream.answer = None
+    of_module.upstream.received.clear()
+    yield of_module
+    of_module.upstream.answer = None

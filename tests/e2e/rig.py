@@ -9,7 +9,8 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,170 +19,31 @@ import aiohttp
 import yaml
 
 from proxy.adapters.token_file import token_line
+from tests.e2e.upstream import Received, Upstream, echo, reply
+from tests.e2e.world import CATALOG, POLICY, REVIEWERS, TOOLS, USERS, tool
+
+__all__ = ["REPO", "Received", "Rig", "Upstream", "echo", "free_ports", "reply", "rig", "tool"]
 
 REPO = Path(__file__).parents[2]
-USERS = {
-    "ada": {"name": "Ada Example", "tenant": "acme", "roles": ("buyer",)},
-    "ben": {"name": "Ben Example", "tenant": "acme", "roles": ("buyer",)},
-    "eve": {"name": "Eve Elsewhere", "tenant": "other", "roles": ("buyer",)},
-}
-REVIEWERS = {
-    "rob": {"name": "Rob Example", "tenant": "acme", "roles": ("sourcing-leads", "operator")},
-    "ada": {"name": "Ada Example", "tenant": "acme", "roles": ("sourcing-leads",)},
-    "sam": {"name": "Sam Else", "tenant": "acme", "roles": ("other-group",)},
-    "tom": {"name": "Tom Elsewhere", "tenant": "other", "roles": ("sourcing-leads", "operator")},
-}
+CREDENTIAL = "upstream-secret-credential"
 
 
-@dataclass(slots=True, kw_only=True)
-class Received:
-    """One request as the upstream got it: raw request target and headers, body as bytes."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reply:
+    """An answer of the agent port to one native call."""
 
-    method: str
-    target: str
-    headers: list[tuple[str, str]]
-    body: bytes
+    status: int
+    body: dict[str, Any]
+    headers: dict[str, str]
 
+    @property
+    def code(self) -> str:
+        """The refusal's code; empty for a result."""
+        return str(self.body.get("refusal", {}).get("code", ""))
 
-Answering = Callable[[Received, asyncio.StreamWriter], Awaitable[None]]
-
-
-@dataclass(slots=True)
-class Upstream:
-    """An HTTP/1.1 server by hand, so that it can misbehave by byte and by time. `answer` may be replaced in a test."""
-
-    received: list[Received] = field(default_factory=list)
-    answer: Answering | None = None
-    port: int = 0
-    _server: asyncio.Server | None = None
-
-    async def start(self) -> None:
-        self._server = await asyncio.start_server(self._serve, "127.0.0.1", self.port)
-        self.port = self._server.sockets[0].getsockname()[1]
-
-    async def stop(self) -> None:
-        if self._server is not None:
-            self._server.close()
-            self._server = None
-
-    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        with contextlib.suppress(ConnectionError, asyncio.IncompleteReadError, asyncio.LimitOverrunError):
-            while True:
-                head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").split("\r\n")
-                method, target, _ = head[0].split(" ")
-                headers = [(n.lower(), v.strip()) for n, _, v in (line.partition(":") for line in head[1:] if line)]
-                length = int(dict(headers).get("content-length", "0"))
-                request = Received(method=method, target=target, headers=headers, body=await reader.readexactly(length))
-                self.received.append(request)
-                await (self.answer or echo)(request, writer)
-                await writer.drain()
-        writer.close()
-
-
-async def echo(request: Received, writer: asyncio.StreamWriter) -> None:
-    """200 with what was received, as JSON."""
-    await reply(writer, json.dumps({"target": request.target, "body": request.body.decode()}).encode())
-
-
-async def reply(
-    writer: asyncio.StreamWriter, body: bytes, *, status: str = "200 OK", media_type: str = "application/json"
-) -> None:
-    """One plain answer."""
-    head = f"HTTP/1.1 {status}\r\ncontent-type: {media_type}\r\ncontent-length: {len(body)}\r\n\r\n"
-    writer.write(head.encode() + body)
-
-
-CATALOG: dict[str, Any] = {
-    "systems": {
-        "inventory": {"audience": "internal"},
-        "suppliers": {"labels": ["supplier-terms"], "audience": "internal"},
-        "pricing": {"labels": ["price-list"], "audience": "internal"},
-        "desktop": {"audience": "internal"},
-    },
-    "upstreams": {
-        "api": {"http": {"base_url": "http://127.0.0.1:{upstream}"}, "credential": "api", "owner": "platform-team"},
-        "in-agent": {"caller": {}},
-    },
-    "resources": {"customer": {"upstream": "api", "path": "/facts/{id}", "tenant": "tenant", "owner": "owner"}},
-    "tools": [],
-}
-
-
-def tool(name: str, system: str, effect: str, request: Mapping[str, Any] | None, **more: Any) -> dict[str, Any]:
-    """A catalog entry with one string argument `sku`, unless `properties` says otherwise."""
-    properties = more.pop("properties", {"sku": {"type": "string"}})
-    schema = {"type": "object", "properties": properties, "required": list(properties)}
-    entry: dict[str, Any] = {
-        "name": name,
-        "description": f"{name} of {system}",
-        "system": system,
-        "effect": effect,
-        "risk": "low",
-        "upstream": "api" if request else "in-agent",
-        "versions": [{"version": "1", "arguments_schema": schema}],
-        "timeout": "2s",
-    }
-    return entry | ({"request": dict(request)} if request else {}) | more
-
-
-TOOLS = [
-    tool("get_stock", "inventory", "read", {"method": "GET", "path": "/stock/{sku}"}),
-    tool("get_terms", "suppliers", "read", {"method": "GET", "path": "/terms/{sku}"}),
-    tool("get_price", "pricing", "read", {"method": "GET", "path": "/prices/{sku}"}),
-    tool(
-        "create_order",
-        "suppliers",
-        "write",
-        {"method": "POST", "path": "/orders", "body": {"sku": "sku", "quantity": "quantity"}},
-        properties={"sku": {"type": "string"}, "quantity": {"type": "number"}},
-    ),
-    tool(
-        "get_customer",
-        "inventory",
-        "read",
-        {"method": "GET", "path": "/customers/{id}"},
-        properties={"id": {"type": "string"}},
-        arguments={"id": {"role": "record", "resource": "customer"}},
-    ),
-    tool(
-        "log_in",
-        "inventory",
-        "read",
-        {"method": "POST", "path": "/login", "body": {"user": "user", "password": "password"}},
-        properties={"user": {"type": "string"}, "password": {"type": "string"}},
-        arguments={"password": {"role": "secret"}},
-    ),
-    tool("drop_all", "inventory", "admin", {"method": "POST", "path": "/drop", "body": {"sku": "sku"}}),
-    tool("convert", "desktop", "read", None),
-]
-
-POLICY: dict[str, Any] = {
-    "schema": 1,
-    "policies": dict.fromkeys(("grants", "arguments", "ownership", "combination", "review"), "enforce"),
-    "granting": ["grants"],
-    "grants": {
-        "tools": {},
-        "systems": {
-            "inventory": {"read": {"buyer": {}}, "admin": {"buyer": {}}},
-            "suppliers": {"read": {"buyer": {}}, "write": {"buyer": {}}},
-            "pricing": {"read": {"buyer": {}}},
-            "desktop": {"read": {"buyer": {}}},
-        },
-    },
-    "arguments": {"create_order": {"limits": {"quantity": {"buyer": 100}}}},
-    "ownership": {"any_tenant": []},
-    "combination": [
-        {
-            "name": "sourcing_triangle",
-            "marks": ["system:inventory", "system:suppliers", "system:pricing"],
-            "then": "review",
-            "message": "inventory, suppliers and pricing together reveal the negotiating position",
-            "approvers": ["sourcing-leads"],
-        }
-    ],
-    "review": {"approvers": ["sourcing-leads"], "effects": {}, "risks": {}},
-    "custom": {},
-}
+    @property
+    def call_id(self) -> str:
+        return self.headers["x-sidegate-call-id"]
 
 
 @dataclass(slots=True)
@@ -210,7 +72,7 @@ class Rig:
                 tokens[subject], line = token_line(subject=subject, **facts)  # type: ignore[arg-type]  # literals above
                 text += line
             (self.folder / name).write_text(text)
-        (self.folder / "api.token").write_text("upstream-secret-credential")
+        (self.folder / "api.token").write_text(CREDENTIAL)
         (self.folder / "api.token").chmod(0o600)
         self.settings = {
             "state": "state",
@@ -247,12 +109,20 @@ class Rig:
         await self.until(self.ready, "the sidecar is ready")
 
     async def ready(self) -> bool:
+        """Whether the probe port says so."""
         if self.process is not None and self.process.poll() is not None:
             raise AssertionError(f"the sidecar ended with {self.process.returncode}:\n{self.log()[-4000:]}")
         with contextlib.suppress(aiohttp.ClientError):
             async with self.session.get(self.url("probe") + "/healthz/ready") as response:
                 return response.status == 200
         return False
+
+    @property
+    def pid(self) -> int:
+        """Of the running sidecar."""
+        if self.process is None:
+            raise AssertionError("no sidecar runs")
+        return self.process.pid
 
     async def stop(self, number: signal.Signals = signal.SIGTERM) -> int:
         """End it; returns the exit code."""
@@ -272,10 +142,20 @@ class Rig:
                 raise AssertionError(f"not within {seconds} s: {what}\n{self.log()[-4000:]}")
             await asyncio.sleep(0.01)
 
+    async def until_true(self, holds: Callable[[], bool], what: str, seconds: float = 20.0) -> None:
+        """The same for a condition that needs no await."""
+
+        async def asked() -> bool:
+            return holds()
+
+        await self.until(asked, what, seconds)
+
     def url(self, port: str) -> str:
+        """Base URL of one of the three ports."""
         return f"http://127.0.0.1:{self.ports[port]}"
 
     def log(self) -> str:
+        """All that every process of this rig has logged."""
         path = self.folder / "sidegate.log"
         return path.read_text(errors="replace") if path.exists() else ""
 
@@ -283,45 +163,118 @@ class Rig:
         """Journal records in order, those that have these values."""
         lines = [
             json.loads(line)
-            for path in sorted((self.folder / "state" / "journal").glob("*.jsonl"))
-            for line in path.read_bytes().splitlines()
-            if line.strip(b"\0")
+            for path in sorted((self.folder / self.settings["state"] / "journal").glob("*.jsonl"))
+            for line in path.read_bytes().splitlines(keepends=True)
+            if line.strip(b"\0\n") and line.endswith(b"\n")
         ]
         return [r for r in lines if all(r.get(key) == value for key, value in wanted.items())]
 
+    async def ended(self, call_id: str) -> dict[str, Any]:
+        """The one terminal record of a call, awaited."""
+        await self.until_true(lambda: bool(self.records(kind="terminal", call=call_id)), f"call {call_id} ends")
+        found = self.records(kind="terminal", call=call_id)
+        assert len(found) == 1, found
+        return found[0]
+
+    def sent(self, call_id: str) -> list[Received]:
+        """What the upstream received for a call, by its trace."""
+        trace = self.records(kind="intent", call=call_id)[0]["trace"]
+        return [request for request in self.upstream.received if request.trace == trace]
+
+    async def sound(self) -> None:
+        """What holds whatever has happened: nothing is under way, no call ended twice or not at all, nothing was sent without
+        its intent, and the journal's chain is whole."""
+
+        async def idle() -> bool:
+            _, status = await self.review("GET", "/v1/status")
+            return bool(status["in_flight"] == 0)
+
+        if self.process is not None:
+            await self.until(idle, "nothing is in flight")
+        intents = Counter(record["call"] for record in self.records(kind="intent"))
+        ends = Counter(record["call"] for record in self.records(kind="terminal"))
+        assert {call for call, times in (intents + ends).items() if ends[call] != 1 or intents[call] > 1} == set()
+        assert self.verify() == 0
+
+    def verify(self) -> int:
+        """Exit code of `sidegate audit verify` on this journal."""
+        journal = self.folder / self.settings["state"] / "journal"
+        command = [sys.executable, "-m", "proxy.cli", "audit", "verify", "--dir", str(journal)]
+        return subprocess.run(command, cwd=REPO, capture_output=True, check=False).returncode
+
     def opa_pid(self) -> int:
         """The supervised OPA of the running sidecar."""
-        if self.process is None:
-            raise AssertionError("no sidecar runs")
-        found = subprocess.run(["pgrep", "-P", str(self.process.pid)], capture_output=True, text=True, check=True)
+        found = subprocess.run(["pgrep", "-P", str(self.pid)], capture_output=True, text=True, check=True)
         return int(found.stdout.split()[0])
 
     async def register(self, conversation: str, user: str = "ada", **body: Any) -> str:
         """Register a conversation; returns its handle."""
+        status, answer = await self.put(conversation, self.users[user], **body)
+        assert status == 200, answer
+        return str(answer["handle"])
+
+    async def put(
+        self, conversation: str, token: str, headers: dict[str, str] | None = None, **body: Any
+    ) -> tuple[int, dict[str, Any]]:
+        """A registration; status and body."""
         async with self.session.put(
             f"{self.url('agent')}/v1/conversations/{conversation}",
-            headers={"authorization": f"Bearer {self.users[user]}"},
+            headers={"authorization": f"Bearer {token}", **(headers or {})},
             json=body or {"text": "hello"},
         ) as response:
-            answer = await response.json()
-            assert response.status == 200, answer
-            return str(answer["handle"])
+            return response.status, await response.json()
 
     async def call(
         self, handle: str | None, name: str, arguments: Any = None, *, name_it: str = "c1", **headers: str
     ) -> tuple[int, dict[str, Any]]:
         """One native call; status and body."""
-        arguments = {"sku": "SKU-1"} if arguments is None else arguments
-        body = json.dumps({"id": name_it, "tool": name, "arguments": arguments})
-        return await self.post("/v1/tool-calls", body, handle, **headers)
+        answer = await self.send(handle, name, arguments, name_it=name_it, **headers)
+        return answer.status, answer.body
+
+    async def send(
+        self, handle: str | None, name: str, arguments: Any = None, *, name_it: str = "c1", **headers: str
+    ) -> Reply:
+        """One native call."""
+        body = native(name, arguments, name_it=name_it)
+        async with self.session.post(
+            self.url("agent") + "/v1/tool-calls", data=body, headers=_headers(handle, headers)
+        ) as response:
+            return Reply(
+                status=response.status,
+                body=json.loads(await response.read()),
+                headers={name.lower(): value for name, value in response.headers.items()},
+            )
 
     async def post(self, path: str, body: str | bytes, handle: str | None = None, **headers: str) -> tuple[int, Any]:
         """Any POST to the agent port, with the body as it is."""
-        given = {"content-type": "application/json", **{k.replace("_", "-"): v for k, v in headers.items()}}
-        if handle is not None:
-            given["x-sidegate-conversation"] = handle
-        async with self.session.post(self.url("agent") + path, data=body, headers=given) as response:
+        async with self.session.post(
+            self.url("agent") + path, data=body, headers=_headers(handle, headers)
+        ) as response:
             return response.status, json.loads(await response.read())
+
+    async def get(self, path: str, handle: str | None = None, **headers: str) -> tuple[int, Any]:
+        """Any GET of the agent port."""
+        async with self.session.get(self.url("agent") + path, headers=_headers(handle, headers)) as response:
+            return response.status, json.loads(await response.read())
+
+    async def raw(self, data: bytes, *, port: str = "agent", seconds: float = 5.0) -> bytes:
+        """All that comes back for these bytes until the sidecar closes the connection; the client's side stays open."""
+        reader, writer = await asyncio.open_connection("127.0.0.1", self.ports[port])
+        try:
+            writer.write(data)
+            return await asyncio.wait_for(reader.read(), seconds)
+        finally:
+            writer.close()
+
+    async def hang_up(self, handle: str, name: str, arguments: Any, *, when: Callable[[], Awaitable[bool]]) -> None:
+        """Send a call on a connection of its own and close that once `when` holds."""
+        body = native(name, arguments)
+        _, writer = await asyncio.open_connection("127.0.0.1", self.ports["agent"])
+        head = f"POST /v1/tool-calls HTTP/1.1\r\nhost: 127.0.0.1\r\nx-sidegate-conversation: {handle}\r\n"
+        writer.write(f"{head}content-type: application/json\r\ncontent-length: {len(body)}\r\n\r\n{body}".encode())
+        await self.until(when, "the moment to hang up")
+        writer.close()
+        await writer.wait_closed()
 
     async def review(self, method: str, path: str, body: Any = None, *, by: str = "rob") -> tuple[int, Any]:
         """Any request to the review port."""
@@ -333,6 +286,16 @@ class Rig:
         """Look at a review and say yes to what was shown."""
         _, shown = await self.review("GET", f"/v1/reviews/{review}", by=by)
         return await self.review("POST", f"/v1/reviews/{review}/approve", {"digest": shown.get("digest", "")}, by=by)
+
+
+def native(name: str, arguments: Any = None, *, name_it: str = "c1") -> str:
+    """The body of one native call."""
+    return json.dumps({"id": name_it, "tool": name, "arguments": {"sku": "SKU-1"} if arguments is None else arguments})
+
+
+def _headers(handle: str | None, more: dict[str, str]) -> dict[str, str]:
+    given = {"content-type": "application/json", **{k.replace("_", "-"): v for k, v in more.items()}}
+    return given if handle is None else given | {"x-sidegate-conversation": handle}
 
 
 @contextlib.asynccontextmanager

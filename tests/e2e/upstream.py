@@ -16,6 +16,11 @@ class Received:
     headers: list[tuple[str, str]]
     body: bytes
 
+    @property
+    def trace(self) -> str:
+        """The trace id that came along."""
+        return dict(self.headers).get("traceparent", "---").split("-")[1]
+
 
 Answering = Callable[[Received, asyncio.StreamWriter], Awaitable[None]]
 

@@ -100,7 +100,8 @@ def test_warnings_of_python_are_lines_too(lines: io.StringIO) -> None:
     """Nothing else may write to the stream."""
     with warnings.catch_warnings():
         warnings.simplefilter("always")
-        logging.captureWarnings(capture=True)
+        logging.captureWarnings(capture=False)
+        configure("info", lines)
         warnings.warn("old", stacklevel=1)
     assert read(lines)[0]["logger"] == "py.warnings"
 

@@ -2,8 +2,7 @@
 
 import json
 import logging
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
 
 import pytest
 
@@ -18,6 +17,7 @@ from proxy.model import (
     Dialect,
     Effect,
     Presented,
+    Reason,
     SpanContext,
     ToolCall,
     UnreadableCall,
@@ -26,7 +26,6 @@ from proxy.ports import Span
 from proxy.telemetry import names
 from proxy.telemetry.logs import JsonFormatter
 from proxy.telemetry.metrics import CallMetrics, Metrics
-from proxy.telemetry.spans import SpanRecord
 from proxy.telemetry.story import FAIL_CLOSED, CallTelemetry
 from tests.telemetry.exposition import parse
 from tests.telemetry.samples import (
@@ -40,53 +39,15 @@ from tests.telemetry.samples import (
     PARENT,
     RESULT,
     SECRET,
-    TOOL,
     UNREACHABLE,
     UNSAMPLED,
     SteppedClock,
     review,
-    tracer,
     trail,
 )
+from tests.telemetry.watched import Watched, denied
 
-
-class Watched:
-    """Telemetry of calls with everything that comes out of it."""
-
-    def __init__(self, **variables: str) -> None:
-        self.clock = SteppedClock()
-        self.clock.seconds = 2.0
-        made, self.memory = tracer(**variables)
-        self.metrics = Metrics()
-        self.telemetry = CallTelemetry(made, CallMetrics(self.metrics, lambda name: name == TOOL.name), self.clock)
-
-    def call(
-        self,
-        decision: Decision | None = ALLOWED,
-        refusal: Refusal | None = None,
-        *,
-        call: ToolCall = CALL,
-        trace: SpanContext | None = PARENT,
-        before: Callable[[Trail], None] = lambda _: None,
-    ) -> tuple[Trail, SpanRecord | None]:
-        """One call from begin to conclude; its SERVER span, if it was recorded."""
-        span = self.telemetry.begin(call, Presented(handle=SECRET, token=SECRET, trace=trace))
-        known = trail(span.context, call=call, decision=decision)
-        before(known)
-        answer = known.answer(result=RESULT if refusal is None else None, refusal=refusal)
-        self.telemetry.conclude(span, known, answer)
-        ended = [r for r in self.memory.spans() if r.span_id == span.context.span_id]
-        return known, ended[0] if ended else None
-
-    def samples(self, metric: str) -> dict[tuple[str, ...], float]:
-        """Values of one metric by its label values."""
-        family = parse(self.metrics.exposition())[metric]
-        return {tuple(value for _, value in labels): number for (_, labels), number in family.samples.items()}
-
-
-def denied() -> Refusal:
-    """What a denial becomes."""
-    return Refusal(Code.DENIED, SECRET, fix=SECRET, details={"secret": SECRET}, reasons=(("arguments", "over_limit"),))
+NOT_GRANTED = Reason(policy="decision", code="not_granted")  # what the strict reader puts where nobody said anything
 
 
 def test_all_that_is_searched_by_is_on_the_server_span() -> None:
@@ -124,6 +85,7 @@ def test_all_that_is_searched_by_is_on_the_server_span() -> None:
         (DENIED, "arguments", "over_limit", 1),
         (HELD, "combination", "position", 1),
         (Decision(effect=Effect.DENY, guards=("unregistered",), revision="r1"), "guards", "unregistered", 1),
+        (Decision(effect=Effect.DENY, deny=(NOT_GRANTED,), revision="r1"), "decision", "default-deny", 1),
         (Decision(effect=Effect.DENY, revision="r1"), "decision", "default-deny", 0),
         (Decision(effect=Effect.DENY, guards=("a",), deny=DENIED.deny, revision="r1"), "guards", "a", 2),
     ],
@@ -216,59 +178,6 @@ def test_plain_allowed_calls_follow_the_sampler_and_the_others_are_always_there(
     assert span.attributes[names.REVIEW_ID] == "r-1"
 
 
-def test_a_held_call_is_seen_while_it_waits() -> None:
-    """A span that ends at once, then one for the answer, linked to it, both below the call."""
-    watched = Watched(OTEL_TRACES_SAMPLER="always_off")
-    span = watched.telemetry.begin(CALL, Presented(trace=UNSAMPLED))
-    known = trail(span.context, decision=HELD)
-    watched.telemetry.held(known, review())
-    (requested,) = watched.memory.spans()
-    watched.telemetry.resolved(known, review(ReviewStatus.APPROVED))
-    resolved = watched.memory.spans()[1]
-    assert (requested.name, resolved.name) == ("review requested", "review resolved")
-    assert {requested.parent_id, resolved.parent_id} == {span.context.span_id}
-    assert [link.span_id for link in resolved.links] == [requested.span_id]
-    assert (requested.links, requested.kind) == ((), "internal")
-    assert requested.attributes == {
-        names.REVIEW_ID: "r-1",
-        names.REVIEW_STATUS: "pending",
-        names.DECISION_ID: known.call_id,
-        names.TOOL_NAME: "price.list",
-    }
-    assert resolved.attributes[names.REVIEW_STATUS] == "approved"
-
-
-def test_a_call_that_comes_again_is_linked_to_the_first_request() -> None:
-    """It attaches to the same review, in another trace; one that finds it answered requests nothing."""
-    watched = Watched()
-    first, second = trail(PARENT, decision=HELD), trail(UNSAMPLED, decision=HELD)
-    watched.telemetry.held(first, review())
-    watched.telemetry.held(second, review())
-    watched.telemetry.held(second, review(ReviewStatus.APPROVED))
-    watched.telemetry.resolved(second, review(ReviewStatus.APPROVED))
-    requested, again, resolved = watched.memory.spans()
-    assert [[link.span_id for link in span.links] for span in (again, resolved)] == [[requested.span_id]] * 2
-
-
-def test_an_answer_whose_request_was_before_a_restart_has_no_link() -> None:
-    """It is told all the same."""
-    watched = Watched()
-    watched.telemetry.resolved(trail(PARENT, decision=HELD), review(ReviewStatus.REJECTED))
-    (resolved,) = watched.memory.spans()
-    assert (resolved.links, resolved.attributes[names.REVIEW_STATUS]) == ((), "rejected")
-
-
-def test_a_held_call_says_how_long_and_for_which_review() -> None:
-    """Seconds of waiting, also where the answer was no."""
-
-    def waited(known: Trail) -> None:
-        known.took("hold", 0.75)
-
-    _, span = Watched().call(HELD, Refusal(Code.REVIEW_REJECTED, SECRET, review_id="r-9"), before=waited)
-    assert span is not None
-    assert (span.attributes[names.REVIEW_ID], span.attributes[names.WAITED]) == ("r-9", 0.75)
-
-
 def test_seconds_are_counted_by_stage() -> None:
     """Decide took 0.25 of 2 seconds."""
     watched = Watched()
@@ -350,17 +259,6 @@ def test_a_fault_in_telemetry_changes_no_call(caplog: pytest.LogCaptureFixture) 
     assert faults == {(names.TELEMETRY_FAULTS_TOTAL, ()): 3}
     (record,) = caplog.records
     assert SECRET not in JsonFormatter().format(record)
-
-
-def test_reviews_are_remembered_up_to_a_bound() -> None:
-    """Held calls must not fill the memory; the oldest is forgotten first."""
-    watched = Watched()
-    for number in range(1100):
-        watched.telemetry.held(trail(PARENT, decision=HELD), replace(review(), id=f"r-{number}"))
-    for number, linked in ((0, 0), (1099, 1)):
-        answered = replace(review(ReviewStatus.APPROVED), id=f"r-{number}")
-        watched.telemetry.resolved(trail(PARENT, decision=HELD), answered)
-        assert len(watched.memory.spans()[-1].links) == linked
 
 
 def test_every_attribute_that_is_emitted_is_documented() -> None:

@@ -121,7 +121,9 @@ class Collector(TraceServiceServicer):
         self.seen: list[tuple[ExportTraceServiceRequest, dict[str, str]]] = []
         self.refuse: grpc.StatusCode | None = None
 
-    async def Export(self, request: ExportTraceServiceRequest, context: Any) -> ExportTraceServiceResponse:  # noqa: N802 - the service's name
+    async def Export(  # noqa: N802 - the service's name
+        self, request: ExportTraceServiceRequest, context: Any
+    ) -> ExportTraceServiceResponse:
         """One request."""
         if self.refuse is not None:
             await context.abort(self.refuse, "no")

@@ -1,0 +1,118 @@
+"""The client of the review port: where it is, with which token it is asked, and what is said when it does not answer."""
+
+import argparse
+import http.client
+import json
+import urllib.error
+import urllib.parse
+import urllib.request
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from proxy.cli.common import UNREACHABLE, USAGE, Failure, clean, json_argument
+
+REVIEW_URL = "http://127.0.0.1:8902"
+TIMEOUT = 30  # seconds
+
+
+class _NoRedirect(urllib.request.HTTPRedirectHandler):
+    """The token goes where the operator sent it and nowhere else."""
+
+    def redirect_request(self, *_: Any) -> None:
+        return None
+
+
+def review_port_arguments(parser: argparse.ArgumentParser) -> None:
+    """`--url`, `--token-file` and `--json`."""
+    parser.add_argument(
+        "--url", default=REVIEW_URL, help=f"the review port (default: {REVIEW_URL}); SSL_CERT_FILE names a CA of your own"
+    )
+    parser.add_argument(
+        "--token-file",
+        type=Path,
+        required=True,
+        metavar="FILE",
+        help="file with the reviewer's token (never on the command line)",
+    )
+    json_argument(parser)
+
+
+def ask(args: argparse.Namespace, method: str, path: str, body: Mapping[str, Any] | None = None) -> bytes:
+    """One request to the review port; the JSON that it answered, as it came.
+
+    Raises Failure: 1 with the refusal's sentence, 64 for a URL or token file that is none, 69 if the port is not there.
+    """
+    request = _request(args, method, path, body)
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}), _NoRedirect())
+    try:
+        with opener.open(request, timeout=TIMEOUT) as response:
+            answer: bytes = response.read()
+    except urllib.error.HTTPError as error:
+        raise Failure(_refusal(error)) from None
+    except (OSError, http.client.HTTPException) as error:
+        why = clean(getattr(error, "reason", error) or type(error).__name__)
+        raise Failure(f"the review port {args.url} does not answer: {why}", exit_code=UNREACHABLE) from None
+    try:
+        json.loads(answer)
+    except ValueError:
+        raise Failure(f"what answers at {args.url} is no review port", exit_code=UNREACHABLE) from None
+    return answer
+
+
+def name(text: str) -> str:
+    """An id as one segment of a path."""
+    return urllib.parse.quote(text, safe="")
+
+
+def read(answer: bytes) -> Any:
+    """The answer as a tree. Numbers that Python would round stay as they were written: `rendered` writes them so."""
+    return json.loads(
+        answer, parse_float=_as_written, parse_int=lambda text: int(text) if len(text) < 19 else _as_written(text)
+    )
+
+
+def rendered(value: Any) -> str:
+    """A value of the tree as JSON, every number as it came."""
+    return orjson.dumps(value).decode()
+
+
+def _as_written(text: str) -> orjson.Fragment:
+    return orjson.Fragment(text)
+
+
+def _request(
+    args: argparse.Namespace, method: str, path: str, body: Mapping[str, Any] | None
+) -> urllib.request.Request:
+    parts = urllib.parse.urlsplit(args.url)
+    if parts.scheme not in {"http", "https"} or not parts.netloc or not args.url.isprintable() or " " in args.url:
+        raise Failure(f"--url: {clean(args.url)!r} is no address such as {REVIEW_URL}", exit_code=USAGE)
+    return urllib.request.Request(
+        args.url.rstrip("/") + path,
+        method=method,
+        data=None if body is None else json.dumps(body).encode(),
+        headers={"authorization": f"Bearer {_token(args.token_file)}", "content-type": "application/json"},
+    )
+
+
+def _token(path: Path) -> str:
+    try:
+        token = path.read_text().strip()
+    except OSError as error:
+        raise Failure(f"{path}: {error.strerror}", exit_code=USAGE) from None
+    except UnicodeDecodeError:
+        token = ""
+    if not token or not token.isascii() or not token.isprintable() or " " in token:
+        raise Failure(f"{path}: holds no token (one line, no spaces)", exit_code=USAGE)
+    return token
+
+
+def _refusal(error: urllib.error.HTTPError) -> str:
+    try:
+        refusal = json.load(error)["refusal"]
+        sentence = f"{refusal['code']}: {refusal['message']}" + (f" ({refusal['fix']})" if refusal.get("fix") else "")
+    except (ValueError, KeyError, TypeError):
+        sentence = f"the review port answered {error.code}"
+    return clean(sentence)
