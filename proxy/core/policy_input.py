@@ -13,6 +13,7 @@ from proxy.core.tool import CheckedCall, Tool
 from proxy.model import Agent, Caller, EarlierCall, Facts, History, Principal, Registration, Resource, ToolCall
 
 SHOWN_CALLS = 20
+_CALLS, _AFTER_CALLS = b'"calls":[', b'],"calls_complete":'
 
 
 def masked_arguments(checked: CheckedCall, key: bytes) -> bytes:
@@ -63,7 +64,10 @@ def compact(document: bytes, facts: Facts) -> bytes:
     """The document for the record: earlier calls as a range of sequence numbers, which a reader rebuilds from the journal."""
     calls = facts.history.calls[-SHOWN_CALLS:]
     span = f'{{"first":{calls[0].seq},"last":{calls[-1].seq}}}' if calls else "null"
-    return document.replace(b'"calls":' + _calls(facts.history), f'"calls":{span}'.encode(), 1)
+    # The conversation comes first, and inside JSON strings every quote is escaped: the first such bytes are the key itself.
+    begin = document.index(_CALLS) + len(_CALLS) - 1
+    end = document.index(_AFTER_CALLS, begin) + 1
+    return document[:begin] + span.encode() + document[end:]
 
 
 def visible_input(caller: Caller, tools: Sequence[Tool], now: datetime) -> bytes:
@@ -119,7 +123,7 @@ def principal_facts(principal: Principal, counters: Mapping[str, int]) -> dict[s
 
 
 def earlier_facts(call: EarlierCall) -> dict[str, Any]:
-    """One earlier call, for display and for combination rules."""
+    """One earlier call, for reviewers; the input document has the same, written by orjson from the value itself."""
     return {
         "seq": call.seq,
         "tool": call.tool,
@@ -150,10 +154,6 @@ def _approval(approval: Approval) -> dict[str, Any]:
     return {"by": approval.by, "at": timestamp(approval.at), "covers": approval.covers}
 
 
-def _calls(history: History) -> bytes:
-    return orjson.dumps([earlier_facts(call) for call in history.calls[-SHOWN_CALLS:]])
-
-
 def _conversation(caller: Caller, history: History) -> dict[str, Any]:
     return {
         "id": caller.conversation,
@@ -165,6 +165,6 @@ def _conversation(caller: Caller, history: History) -> dict[str, Any]:
         "marks": history.marks,
         "tools": {name: {"ok": count.ok, "started": count.started} for name, count in history.tools.items()},
         "counters": history.counters,
-        "calls": orjson.Fragment(_calls(history)),
+        "calls": history.calls[-SHOWN_CALLS:],
         "calls_complete": history.calls_complete and len(history.calls) <= SHOWN_CALLS,
     }
