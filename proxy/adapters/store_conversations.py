@@ -72,7 +72,7 @@ class EmbeddedConversations:
         return None
 
     def _find(self, name: str) -> Registered | None:
-        found = self._log.state.conversation(name) if _ID.fullmatch(name) else None
+        found = self._log.state.conversation(name)
         return None if found is None else found.registered
 
 

@@ -2,15 +2,22 @@
 
 import argparse
 import asyncio
+from collections.abc import Mapping
+from pathlib import Path
 
-from proxy.cli.common import OK, USAGE, Failure, emit, json_argument, say, settings_argument
-from proxy.settings import SettingsError, read
+import orjson
+
+from proxy.cli.common import OK, USAGE, Failure, emit, json_argument, read_settings, say, settings_argument
+from proxy.settings import Settings, SettingsError
 
 
 def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     """Register the subcommand."""
     parser = subparsers.add_parser(
-        "check", help="check settings, catalog and policy: every problem at once, exit code 64 if there is one"
+        "check",
+        help="check settings, catalog and policy",
+        description="Check settings, catalog, policy, token files and credentials, and tell every problem at once.\n"
+        "Exit code 64 if there is one. Nothing is started and nothing is written.",
     )
     settings_argument(parser)
     json_argument(parser)
@@ -18,17 +25,76 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
 
 
 def _check(args: argparse.Namespace) -> int:
+    problems = _problems(args)
+    if problems:
+        raise Failure(*problems, exit_code=USAGE)
+    if args.json:
+        emit({"ok": True, "problems": []})
+    else:
+        say("settings, catalog, policy, tokens and credentials are in order")
+    return OK
+
+
+def _problems(args: argparse.Namespace) -> list[str]:
     from proxy.adapters.workshop import Workshop
     from proxy.adapters.yaml_file import YamlError
 
     try:
-        problems = asyncio.run(Workshop(read(args.settings)).problems())
-    except (SettingsError, YamlError) as error:
-        problems = list(error.problems)
-    if args.json:
-        emit({"ok": not problems, "problems": problems})
-        return USAGE if problems else OK
-    if problems:
-        raise Failure(*problems, exit_code=USAGE)
-    say("settings, catalog and policy are in order")
-    return OK
+        settings = read_settings(args)
+    except SettingsError as error:
+        return [*error.problems, *_named(args.settings)]
+    except YamlError as error:
+        return list(error.problems)
+    workshop = Workshop(settings)
+    problems = asyncio.run(workshop.problems())
+    return problems + (_in_policy(settings) if _in_catalog(settings) else [])
+
+
+def _named(path: Path) -> list[str]:
+    """What can be said without the settings: about the catalog and the policy that they name, or the usual ones."""
+    from proxy.adapters.yaml_file import load_yaml
+
+    document = load_yaml(path)
+    given = document if isinstance(document, Mapping) else {}
+
+    def named(key: str, usual: str) -> Path:
+        value = given.get(key)
+        return path.parent / (value if isinstance(value, str) else usual)
+
+    settings = Settings(
+        state=named("state", "state"), catalog=named("catalog", "catalog"), policy=named("policy", "policy.yaml")
+    )
+    return _in_catalog(settings) + _in_policy(settings)
+
+
+def _in_catalog(settings: Settings) -> list[str]:
+    """What is wrong with the catalog by itself."""
+    from proxy.adapters.workshop import Workshop
+    from proxy.adapters.yaml_file import YamlError
+    from proxy.core.catalog import CatalogError
+
+    try:
+        Workshop(settings).catalog()
+    except (CatalogError, YamlError) as error:
+        return list(error.problems)
+    return []
+
+
+def _in_policy(settings: Settings) -> list[str]:
+    """What is wrong with the policy document by itself, whatever the catalog says."""
+    from proxy.adapters.workshop import Workshop
+    from proxy.adapters.yaml_file import YamlError, load_yaml
+    from proxy.core.policy_document import PolicyDataError, read_document
+
+    name = settings.policy.name
+    schema = orjson.loads((Workshop(settings).sources.schemas / "policy.json").read_bytes())
+    try:
+        document = load_yaml(settings.policy)
+        if not isinstance(document, Mapping):
+            return [f"{name}: must be a mapping"]
+        read_document(document, schema)
+    except YamlError as error:
+        return list(error.problems)
+    except PolicyDataError as error:
+        return [f"{name}: {problem}" for problem in error.problems]
+    return []

@@ -5,13 +5,13 @@ import json
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from proxy.settings import Settings, read
 
 OK, FAILED, UNREACHABLE, USAGE = 0, 1, 69, 64
 EXIT_CODES = (
-    "0 done, 1 the answer is no (refused, not verified, nothing found), 64 usage or configuration, 69 not reachable"
+    "0 done, 1 the answer is no (refused, not verified, nothing found),\n64 usage or configuration, 69 not reachable"
 )
 
 
@@ -22,6 +22,18 @@ class Failure(Exception):
         super().__init__("; ".join(problems))
         self.problems = problems
         self.exit_code = exit_code
+
+
+class Parser(argparse.ArgumentParser):
+    """Options are written out: as an abbreviation, `--token SECRET` would be `--token-file`. Wrong usage is exit code 64."""
+
+    def __init__(self, **options: Any) -> None:
+        formatter = argparse.RawDescriptionHelpFormatter
+        super().__init__(**{"allow_abbrev": False, "formatter_class": formatter, **options})
+
+    def error(self, message: str) -> NoReturn:
+        self.print_usage(sys.stderr)
+        self.exit(USAGE, f"{self.prog}: {clean(message)}\n")
 
 
 def say(line: str = "") -> None:

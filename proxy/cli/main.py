@@ -6,20 +6,21 @@ from collections.abc import Sequence
 
 from proxy import __version__
 from proxy.cli import audit, check, demo, init, policy, review, serve, stop
-from proxy.cli.common import EXIT_CODES, Failure
+from proxy.cli.common import EXIT_CODES, Failure, Parser, clean, emit
 
-_MODULES = (serve, demo, init, check, policy, review, stop, audit)
+_MODULES = (init, check, serve, demo, policy, review, stop, audit)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Entry point of the console script; returns the exit code."""
-    parser = build_parser()
-    args = parser.parse_args(arguments)
+    args = build_parser().parse_args(arguments)
     try:
         return int(args.handler(args))
     except Failure as failure:
+        if getattr(args, "json", False):
+            emit({"ok": False, "problems": list(failure.problems)})
         for problem in failure.problems:
-            print(f"sidegate: {problem}", file=sys.stderr)
+            print(f"sidegate: {clean(problem)}", file=sys.stderr)
         return failure.exit_code
     except KeyboardInterrupt:
         return 130
@@ -29,11 +30,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def build_parser() -> argparse.ArgumentParser:
     """The whole command line."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="sidegate",
-        description="The policy sidecar for AI agents' tool calls.",
-        epilog=f"Exit codes: {EXIT_CODES}",
-        allow_abbrev=False,
+        description="The policy sidecar for AI agents' tool calls.\n\n"
+        "To begin: sidegate init my-sidecar && cd my-sidecar && sidegate check && sidegate serve",
+        epilog=f"Exit codes: {EXIT_CODES}.\n`sidegate COMMAND --help` tells more.",
     )
     parser.add_argument("--version", action="version", version=f"sidegate {__version__}")
     subparsers = parser.add_subparsers(metavar="COMMAND", required=True)

@@ -28,7 +28,9 @@ class _NoRedirect(urllib.request.HTTPRedirectHandler):
 def review_port_arguments(parser: argparse.ArgumentParser) -> None:
     """`--url`, `--token-file` and `--json`."""
     parser.add_argument(
-        "--url", default=REVIEW_URL, help=f"the review port (default: {REVIEW_URL}); SSL_CERT_FILE names a CA of your own"
+        "--url",
+        default=REVIEW_URL,
+        help=f"the review port (default: {REVIEW_URL}); SSL_CERT_FILE names a CA of your own",
     )
     parser.add_argument(
         "--token-file",
@@ -89,7 +91,7 @@ def _request(
     parts = urllib.parse.urlsplit(args.url)
     if parts.scheme not in {"http", "https"} or not parts.netloc or not args.url.isprintable() or " " in args.url:
         raise Failure(f"--url: {clean(args.url)!r} is no address such as {REVIEW_URL}", exit_code=USAGE)
-    return urllib.request.Request(
+    return urllib.request.Request(  # noqa: S310 - http or https, looked at above
         args.url.rstrip("/") + path,
         method=method,
         data=None if body is None else json.dumps(body).encode(),

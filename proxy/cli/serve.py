@@ -6,15 +6,23 @@ import sys
 from collections.abc import Coroutine
 from typing import Any
 
-from proxy.cli.common import OK, USAGE, Failure, settings_argument
-from proxy.settings import SettingsError, read
+from proxy.cli.common import OK, UNREACHABLE, USAGE, Failure, read_settings, settings_argument
+from proxy.settings import SettingsError
 
 
 def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     """Register the subcommand."""
-    parser = subparsers.add_parser("serve", help="run the sidecar until SIGTERM")
+    parser = subparsers.add_parser(
+        "serve",
+        help="run the sidecar until SIGTERM",
+        description="Run the sidecar, with its OPA, until SIGTERM or Ctrl-C; calls under way are finished first.\n"
+        "Ports, files and limits stand in the settings; the log (JSON lines) goes to standard error.\n"
+        "It is ready when /healthz/ready on the probe port answers 200.",
+    )
     settings_argument(parser)
-    parser.add_argument("--log-level", default="info", choices=("debug", "info", "warning", "error"), help="of the log")
+    parser.add_argument(
+        "--log-level", default="info", choices=("debug", "info", "warning", "error"), help="default: info"
+    )
     parser.set_defaults(handler=_serve)
 
 
@@ -25,15 +33,18 @@ def _serve(args: argparse.Namespace) -> int:
     from proxy.adapters.opa_process import OpaStartError
     from proxy.adapters.state_directory import UnusableError
     from proxy.adapters.watched_file import UnusableFileError
+    from proxy.adapters.yaml_file import YamlError
     from proxy.core.catalog import CatalogError
+    from proxy.errors import Refusal
     from proxy.telemetry import logs
 
     logs.configure(args.log_level.upper(), sys.stderr)
     try:
-        settings = read(args.settings)
-        _run(app.serve(settings))
-    except (SettingsError, CatalogError, BundleError) as e:
+        _run(app.serve(read_settings(args)))
+    except (SettingsError, YamlError, CatalogError, BundleError) as e:
         raise Failure(*e.problems, exit_code=USAGE) from None
+    except (TimeoutError, Refusal) as e:
+        raise Failure(f"OPA does not serve the policy: {e}", exit_code=UNREACHABLE) from None
     except (UnusableError, JournalError, OpaStartError, UnusableFileError, ValueError) as e:
         raise Failure(str(e), exit_code=USAGE) from None
     return OK

@@ -46,7 +46,9 @@ def build(tool: Tool, arguments: Arguments) -> HttpRequest:
     target = path(template.path, tree) + ("?" + "&".join(pairs) if pairs else "")
     if template.body is None:
         return HttpRequest(method=template.method, target=target)
-    body = {key: tree[name] for key, name in template.body.items() if name in tree}
+    order = {name: n for n, name in enumerate(tree)}  # keys stand as the caller wrote them, as number tokens do
+    placed = sorted(((key, name) for key, name in template.body.items() if name in tree), key=lambda at: order[at[1]])
+    body = {key: tree[name] for key, name in placed}
     return HttpRequest(method=template.method, target=target, body=strict_json.write(body), headers=_JSON_BODY)
 
 

@@ -2,9 +2,12 @@
 
 import os
 import shutil
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, nullcontext, suppress
 from pathlib import Path
+from typing import Any
+
+import orjson
 
 from proxy.adapters.journal import Journal
 from proxy.adapters.journal_reader import read
@@ -73,3 +76,13 @@ class Rig:
             self.doubtful = True
             raise OSError("the disk is gone")
         os.fdatasync(descriptor)
+
+
+def whole(state: State, names: Sequence[str] = ("talk-0", "talk-1", "~implicit")) -> dict[str, Any]:
+    """All tables, with these conversations in memory."""
+    for name in names:
+        state.conversation(name)
+    tables = state.tables()
+    tables["conversations"] = {name: tables["conversations"].get(name) for name in names}
+    found: dict[str, Any] = orjson.loads(orjson.dumps(tables))
+    return found

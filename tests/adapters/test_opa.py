@@ -18,7 +18,7 @@ from proxy.errors import Code, Refusal
 from proxy.model import Effect, SpanContext
 from proxy.ports import Policy
 from tests.contracts.opa_server import RunningOpa, Script, Talk, byte_server, http, running_opa, stop, until
-from tests.contracts.policy_transport import echo, once, then_wait
+from tests.contracts.transport_kit import echo, once, then_wait
 
 TRACE = SpanContext(trace_id="a" * 32, span_id="b" * 16, state="v=1")
 ALLOW: dict[str, Any] = {

@@ -9,8 +9,10 @@ import pytest
 import uvloop
 
 from proxy.adapters.opa_transport import OpaFault, SidecarOpaClient, split_address
+from tests.contracts.aiohttp_opa import AiohttpOpaClient
 from tests.contracts.opa_server import RunningOpa, Talk, byte_server, http, running_opa, until
-from tests.contracts.policy_transport import AiohttpOpaClient, TransportContract, echo, fault, once, then_wait
+from tests.contracts.policy_transport import TransportContract
+from tests.contracts.transport_kit import echo, fault, once, then_wait
 
 
 @pytest.fixture(scope="module")

@@ -3,110 +3,28 @@
 import asyncio
 import shutil
 import sqlite3
-from collections.abc import Callable
-from contextlib import closing, suppress
+from contextlib import closing
 from pathlib import Path
-from typing import Any
 
-import orjson
 import pytest
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 
+from proxy.adapters.journal import Journal
 from proxy.adapters.journal_segment import JournalError
-from proxy.adapters.store_embedded import EmbeddedStore
+from proxy.adapters.store_embedded import open_store
 from proxy.adapters.store_log import MAX_FAULT_SECONDS, PERIOD, SLICE
-from proxy.core.review import ReviewStatus
-from proxy.core.state import State
-from proxy.errors import Code, Refusal
-from tests.adapters.embedded_rig import Rig
-from tests.contracts.store_kit import hold, refusing, register, run, spend, until
+from proxy.core.hold_rules import HoldLimits
+from proxy.errors import Code
+from tests.adapters.embedded_rig import Rig, whole
+from tests.contracts.store_kit import hold, refusing, register, run, until
 from tests.contracts.store_values import caller, checked, intent, refused, registered, review, terminal, tool
 
 STOCK = tool("get_stock", labels=["quantities"])
 MAIL = tool("read_mail", system="mail", trusted=False)
-TALKS = ("talk-0", "talk-1", "talk-2", "~implicit")
-Op = tuple[int, int]
 
 
 @pytest.fixture
 def rig(tmp_path: Path) -> Rig:
     return Rig(tmp_path / "state")
-
-
-def whole(state: State) -> dict[str, Any]:
-    for name in TALKS:
-        state.conversation(name)
-    tables = state.tables()
-    tables["conversations"] = {name: tables["conversations"].get(name) for name in TALKS}
-    found: dict[str, Any] = orjson.loads(orjson.dumps(tables))
-    return found
-
-
-async def act(store: EmbeddedStore, op: Op) -> None:
-    """Something that a pipeline, a reviewer or an operator could do; many are refused."""
-    kind, which = op
-    name, what = TALKS[which % 4], checked(MAIL if which % 3 else STOCK, f"digest-{which % 2}")
-    who = caller(name)
-    actions: list[Callable[[], Any]] = [
-        lambda: store.conversations.register(registered(name, turns=which)),
-        lambda: run(store, who, what),
-        lambda: run(store, who, what, ending={"ok": False, "code": Code.TOOL_FAILED, "counters": {"rows": which}}),
-        lambda: run(store, who, what, ending=refused()),
-        lambda: hold(store, who, what, scope="conversation" if which % 5 == 0 else "once"),
-        lambda: answer(store, which),
-        lambda: use(store, which),
-        lambda: store.conversations.throw({"scope": "tool", "name": "mail", "by": "o"}, standing=bool(which % 2)),
-        store.reviews.expire,
-        lambda: store.calls.reserve(f"left-{which}", who, what),
-        store.log.save,
-        lambda: begin(store, name, which),
-    ]
-    with suppress(Refusal):
-        await actions[kind % len(actions)]()
-
-
-async def begin(store: EmbeddedStore, name: str, which: int) -> None:
-    """A call that does not end."""
-    who, what, call = caller(name), checked(STOCK), f"begun-{store.log.state.seq}-{which}"
-    facts = await store.calls.reserve(call, who, what)
-    await store.calls.commit(intent(call, who, what, facts), durable=bool(which % 2))
-
-
-async def answer(store: EmbeddedStore, which: int) -> None:
-    found = await store.reviews.find()
-    if found:
-        status = ReviewStatus.APPROVED if which % 3 else ReviewStatus.REJECTED
-        await store.reviews.resolve(found[which % len(found)].id, status, "rita", None)
-
-
-async def use(store: EmbeddedStore, which: int) -> None:
-    found = [each for each in await store.reviews.find() if each.status is ReviewStatus.APPROVED]
-    if found:
-        approved = found[which % len(found)]
-        what = checked(MAIL, approved.digest)
-        await spend(store, caller(approved.conversation), what, approved)
-
-
-@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(ops=st.lists(st.tuples(st.integers(0, 59), st.integers(0, 59)), max_size=40))
-def test_after_anything_memory_journal_and_checkpoint_tell_the_same(tmp_path: Path, ops: list[Op]) -> None:
-    for folder in ("a", "b"):
-        shutil.rmtree(tmp_path / folder, ignore_errors=True)
-    first = Rig(tmp_path / "a")
-
-    async def play() -> None:
-        async with first.opened(in_memory=1) as store:
-            for name in TALKS[:2]:
-                await register(store, name)
-            for op in ops:
-                await act(store, op)
-            expected = whole(store.log.state)
-            assert whole(first.replayed()) == expected
-            async with first.as_after_a_crash(tmp_path / "b").opened() as again:
-                assert whole(again.log.state) == expected
-
-    asyncio.run(play())
 
 
 async def test_conversations_that_are_saved_and_idle_leave_memory_and_come_back(rig: Rig) -> None:
@@ -215,6 +133,8 @@ async def test_a_short_fault_of_the_database_passes_and_a_long_one_refuses_every
         await store.log.save()
         facts = await run(store, who, checked(STOCK))
         assert facts.history.counters == {"calls": 1}
+    async with rig.opened() as store:
+        assert (await store.calls.reserve("e", who, checked(STOCK))).history.counters == {"calls": 2}
 
 
 @pytest.mark.parametrize("how", ["missing", "garbage", "row"])
@@ -260,6 +180,17 @@ async def test_a_journal_that_is_not_the_checkpoints_is_refused(rig: Rig) -> Non
             pass
 
 
+async def test_records_that_are_not_the_journals_are_refused(rig: Rig, tmp_path: Path) -> None:
+    async with rig.opened():
+        shutil.copytree(rig.directory, tmp_path / "older")
+    journal = Journal.open(rig.directory, chain="test", clock=rig.clock)
+    try:
+        with pytest.raises(JournalError, match="ends at"):
+            await open_store(tmp_path / "db", journal, tmp_path / "older", clock=rig.clock, limits=HoldLimits())
+    finally:
+        await journal.close()
+
+
 async def test_a_place_that_cannot_hold_a_database_is_refused_with_a_sentence(rig: Rig) -> None:
     rig.database.mkdir(parents=True)
     with pytest.raises(JournalError, match="cannot be used"):
@@ -273,6 +204,30 @@ async def test_a_record_that_is_no_change_of_state_stops_the_start(rig: Rig) -> 
     with pytest.raises(JournalError, match="cannot be read as a change of state"):
         async with rig.opened():
             pass
+
+
+async def test_a_record_that_could_not_be_folded_in_is_not_written(rig: Rig) -> None:
+    async with rig.opened(in_memory=1) as store:
+        who, what = await register(store, "talk-0"), checked(STOCK)
+        facts = await store.calls.reserve("c", who, what)
+        head = store.log._journal.head
+        record = intent("c", who, what, facts)
+        del record["marks"]
+        with pytest.raises(ValueError, match="needs marks"):
+            await store.calls.commit(record, durable=False)
+        assert store.log._journal.head == head
+        await register(store, "talk-1")
+        await store.calls.settle(terminal("c", who, what, facts, **refused()), durable=False)
+        for _ in range(2):
+            await register(store, "talk-1")
+            await store.log.save()
+        assert "talk-0" not in store.log.state.conversations
+        with closing(sqlite3.connect(rig.database, isolation_level=None)) as other:
+            other.execute("UPDATE entity SET body = '{' WHERE id = 'talk-0'")
+        head = store.log._journal.head
+        with refusing(Code.STATE_UNAVAILABLE):
+            await store.calls.settle(terminal("d", who, what, None, **refused()), durable=False)
+        assert store.log._journal.head == head
 
 
 async def test_what_cannot_be_written_changes_nothing(rig: Rig) -> None:

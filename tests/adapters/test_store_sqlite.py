@@ -68,6 +68,17 @@ def test_a_transaction_is_whole_or_not_at_all(tmp_path: Path, bad: tuple[str, st
         assert [name for _, name, _ in checkpoint.rows()] == ["x"]
 
 
+def test_damage_inside_a_large_conversation_is_found_at_the_start(tmp_path: Path) -> None:
+    path = tmp_path / "state.db"
+    checkpoint = open_checkpoint(path)
+    checkpoint.write(9, "", [("conversation", "talk", None, b'"%b"' % (b"x" * 200_000))])
+    checkpoint.close()
+    whole = path.read_bytes()
+    path.write_bytes(whole[:81920] + b"\xff" * 8192 + whole[90112:])
+    with closing(open_checkpoint(path)) as again:
+        assert (again.seq, again.conversation("talk")) == (0, None)
+
+
 @pytest.mark.parametrize("damage", ["garbage", "middle", "version", "row"])
 def test_a_file_that_is_not_sound_is_set_aside_and_begun_anew(tmp_path: Path, damage: str) -> None:
     path = tmp_path / "state.db"

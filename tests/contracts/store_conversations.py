@@ -51,6 +51,7 @@ class ConversationsContract:
             refreshed = registered("talk", principal=fewer, handle_hash="new", registered_at=later, turns=3)
             found = await store.conversations.register(refreshed)
             assert (found.principal.roles, found.handle_hash, found.turns, found.registered_at) == ((), "new", 3, NOON)
+            assert (await store.conversations.register(replace(refreshed, turns=1))).turns == 3
             assert await store.conversations.conversation(handle_hash="hash-of-talk") is None
             assert await store.conversations.conversation(handle_hash="new") == found
             facts = await store.calls.reserve("c", who, checked(STOCK))

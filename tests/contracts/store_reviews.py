@@ -139,6 +139,13 @@ class ReviewsContract:
             assert {refusal.code for refusal in lost} == {Code.CALL_CONCLUDED}
             assert all(str(won[0].by) in refusal.message for refusal in lost)
 
+    async def test_a_review_id_names_one_review(self, place: Place) -> None:
+        async with place.opened() as store:
+            who = await register(store)
+            asked = await hold(store, who, checked(PRICES))
+            with pytest.raises(ValueError, match="exists"):
+                await store.reviews.request(review("call", who, checked(PRICES), id=asked.id))
+
     async def test_an_answer_to_nothing_known_is_refused(self, place: Place) -> None:
         async with place.opened() as store:
             with refusing(Code.UNKNOWN_CALL):

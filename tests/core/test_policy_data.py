@@ -123,6 +123,12 @@ def test_hours_become_times_at_which_a_rule_is_off(hours: tuple[str, str], off: 
     assert rule()["off_hours"] == []
 
 
+def test_a_rule_ends_with_its_last_day() -> None:
+    """As grants do; without a day it does not end."""
+    assert rule(until=date(2027, 12, 31))["until"] == "2028-01-01"
+    assert "until" not in rule()
+
+
 def test_exemptions_are_keys() -> None:
     """An absent kind exempts nobody."""
     assert rule(unless={"roles": ["a"], "profiles": ["p"]})["unless"] == {"roles": {"a": True}, "profiles": {"p": True}}

@@ -67,6 +67,8 @@ def test_a_time_where_a_day_is_wanted() -> None:
 def test_a_day_that_no_calendar_has(day: str) -> None:
     """Also where the schema's pattern lets it pass."""
     assert "combination.0.until: " in problems(lambda d: d["combination"][0].update(until=day))
+    waiver = {"mode": "warn", "because": "x", "until": day}
+    assert "policies.review" in problems(lambda d: d["policies"].update(review=waiver))
     grant = {"until": day}
     assert "grants.tools.x.buyer" in problems(lambda d: d["grants"]["tools"].update(x={"buyer": grant}))
 

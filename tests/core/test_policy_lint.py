@@ -97,6 +97,7 @@ def test_a_head_that_reads_input(tmp_path: Path, name: str, head: str) -> None:
         "deny contains 1 if data[input.x]",
         "deny contains 1 if data.sidegate[input.x]",
         "_x := data",
+        "_x := [y | some settings; y := data.sidegate[settings].policies]",
         "_x := [y | some y in data.sidegate.policies]",
         '_x := $"{data.other}"',
     ],

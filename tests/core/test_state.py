@@ -239,9 +239,11 @@ def test_old_answers_are_forgotten_everywhere_and_open_holds_never() -> None:
     historian._hold("talk-0", TOOLS[0], 0, 0)
     (kept,) = historian.holds
     historian._attach("talk-0", TOOLS[0], 0, 0)
-    for _ in range(CONCLUDED_REVIEWS + 5):
+    for _ in range(CONCLUDED_REVIEWS // 2 + 3):
         historian._hold("talk-1", TOOLS[0], 0, 0)
-        historian._resolve("talk-1", TOOLS[0], 1, 2)
+        historian._hold("talk-1", TOOLS[0], 0, 0)
+        for newest in (2, 1):
+            historian._resolve("talk-1", TOOLS[0], newest, 2)
     for record in historian.records:
         state.apply(record)
         rows.save(state)
@@ -278,6 +280,16 @@ def test_counters_of_principals_are_those_of_the_newest_day() -> None:
     state.apply(later)
     state.apply(later | {"call": "c", "number": 3, "day": "2026-11-25", "seq": 3})
     assert list(state.principals.values()) == [{"calls": 2}]
+
+
+def test_what_was_taken_yesterday_is_not_given_back_today() -> None:
+    historian = Historian()
+    historian._commit("talk-0", TOOLS[0], 0, 0)
+    state = replayed(historian.records)
+    state.apply(historian.records[0] | {"day": "2026-11-26", "call": "b", "number": 2, "seq": 2})
+    nothing_sent = {"outcome": "refused", "ok": False, "code": Code.UPSTREAM_OPEN, "seq": 3}
+    state.apply(terminal("call-1", caller("talk-0"), checked(TOOLS[0])) | nothing_sent)
+    assert list(state.principals.values()) == [{"calls": 1}]
 
 
 @pytest.mark.parametrize("lacking", ["number", "day", "marks", "principal"])

@@ -4,7 +4,6 @@ import asyncio
 import contextlib
 import signal
 from collections import Counter
-from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -27,10 +26,17 @@ class Acknowledged:
     answers: int = 0
 
 
-async def slow_echo(request: Received, writer: asyncio.StreamWriter) -> None:
-    """Some time at the upstream, so that calls are under way whenever the process dies."""
-    await asyncio.sleep(0.01)
-    await echo(request, writer)
+@dataclass(slots=True)
+class Working:
+    """An upstream that takes a little time; `now` counts what it works on."""
+
+    now: int = 0
+
+    async def __call__(self, request: Received, writer: asyncio.StreamWriter) -> None:
+        self.now += 1
+        await asyncio.sleep(0.02)
+        self.now -= 1
+        await echo(request, writer)
 
 
 async def prepare_holds(rig: Rig, seen: Acknowledged) -> None:
@@ -84,20 +90,24 @@ async def storm(rig: Rig, seen: Acknowledged, *, die_after: int) -> None:
                 await one_call(rig, seen, number)
 
     async def killer() -> None:
-        await rig.until_true(lambda: seen.answers >= die_after, "so many answers")
+        working = rig.upstream.answer
+        assert isinstance(working, Working)
+        await rig.until_true(
+            lambda: seen.answers >= die_after and working.now > 0, "so many answers, and one under way"
+        )
         await rig.stop(signal.SIGKILL)
 
     await asyncio.gather(killer(), *(worker() for _ in range(8)))
 
 
 @pytest.fixture
-async def stormy(prepared: Rig) -> AsyncIterator[Rig]:
+async def stormy(prepared: Rig) -> Rig:
     """A sidecar whose limits do not end the storm."""
     prepared.settings["limits"] = {"holds_per_conversation": 500, "new_holds_per_hour": 500, "holds_per_principal": 500}
     prepared.settings["patience"] = "50ms"
-    prepared.upstream.answer = slow_echo
+    prepared.upstream.answer = Working()
     await prepared.start()
-    yield prepared
+    return prepared
 
 
 def executions(rig: Rig, review: str) -> list[dict[str, Any]]:

@@ -1,0 +1,83 @@
+"""Settings that contradict each other, and secrets where only references may stand."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from proxy.settings import SettingsError, read
+
+LEAST: Mapping[str, Any] = {"state": "state", "catalog": "catalog", "policy": "policy.yaml"}
+ISSUER: Mapping[str, Any] = {"issuer": "https://id.test", "audience": "sidegate", "jwks_url": "https://id.test/keys"}
+
+
+def problems(folder: Path, **more: Any) -> list[str]:
+    """What is wrong, without the file's name that each sentence begins with; nothing if it is read."""
+    path = folder / "sidegate.yaml"
+    path.write_text(yaml.safe_dump({**LEAST, **more}))
+    try:
+        read(path, {})
+    except SettingsError as error:
+        return [problem.removeprefix(f"{path}: ") for problem in error.problems]
+    return []
+
+
+@pytest.mark.parametrize(
+    ("place", "more"),
+    [
+        ("/review_port", {"review_port": "0.0.0.0:8902"}),
+        ("/review_port", {"review_port": ":8902"}),
+        ("/attestation", {"registration": "attested"}),
+        ("/opa", {"opa": {"mode": "external", "address": "unix:/o.sock"}}),
+        ("/opa", {"opa": {"mode": "external", "bundle": "b"}}),
+        ("/opa/address", {"opa": {"mode": "external", "bundle": "b", "address": "http://opa.internal:8181"}}),
+        ("/opa/address", {"opa": {"mode": "external", "bundle": "b", "address": "http://127.0.0.1.evil.test:8181"}}),
+        ("/opa/address", {"opa": {"address": "unix:/o.sock"}}),
+        ("/reviewers", {"tokens": {"file": "t"}, "reviewers": {"file": "t"}}),
+        ("/reviewers", {"tokens": {"file": "t"}, "reviewers": {"file": "other/../t"}}),
+        ("/reviewers/issuers", {"tokens": {"issuers": [ISSUER]}, "reviewers": {"issuers": [ISSUER]}}),
+        ("/tokens/issuers, /reviewers/issuers", {"tokens": {"issuers": [{"issuer": "https://id", "audience": "a"}]}}),
+        ("/tokens/issuers, /reviewers/issuers", {"reviewers": {"issuers": [{**ISSUER, "jwks_file": "k"}]}}),
+    ],
+)
+def test_settings_that_contradict_each_other_are_refused(tmp_path: Path, place: str, more: Mapping[str, Any]) -> None:
+    """Alone, each is one problem."""
+    (found,) = problems(tmp_path, **more)
+    assert found.split(": ")[0] == place
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"review_port": {"listen": "0.0.0.0:8902", "tls": {"certificate": "c", "key": "k"}}},
+        {"review_port": "unix:review.sock"},
+        {"review_port": "localhost:0"},
+        {"registration": "attested", "attestation": "keys"},
+        {"opa": {"mode": "external", "bundle": "b", "address": "http://127.0.0.1:8181"}},
+        {"opa": {"mode": "external", "bundle": "b", "address": "http://[::1]:8181/"}},
+        {"tokens": {"file": "t"}, "reviewers": {"file": "r"}},
+        {"tokens": {"issuers": [ISSUER]}, "reviewers": {"issuers": [{**ISSUER, "audience": "desk"}]}},
+    ],
+)
+def test_what_is_near_a_contradiction_and_none_is_taken(tmp_path: Path, more: Mapping[str, Any]) -> None:
+    """No rule says more than it should."""
+    assert problems(tmp_path, **more) == []
+
+
+def test_a_token_file_of_users_under_another_name_is_no_file_of_reviewers(tmp_path: Path) -> None:
+    """A link to the same file is the same file."""
+    (tmp_path / "tokens.yaml").write_text("[]")
+    (tmp_path / "reviewers.yaml").symlink_to(tmp_path / "tokens.yaml")
+    (found,) = problems(tmp_path, tokens={"file": "tokens.yaml"}, reviewers={"file": "reviewers.yaml"})
+    assert found.startswith("/reviewers: ")
+
+
+def test_a_credential_is_a_reference_and_a_literal_one_is_refused_without_being_repeated(tmp_path: Path) -> None:
+    """Whatever form it is in."""
+    for literal in ({"bearer": "canary-7f3a9"}, {"token": "canary-7f3a9"}, "canary-7f3a9", {"env": "canary-7f3a9"}):
+        found = problems(tmp_path, credentials={"crm": literal})
+        assert found
+        assert "canary" not in str(found)
+    assert "canary" not in str(problems(tmp_path, tokens={"tokens": ["canary-7f3a9"]}))
