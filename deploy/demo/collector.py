@@ -37,6 +37,10 @@ class Collector:
                     self.traces.setdefault(span.trace_id.hex(), []).append((service, span))
         return web.Response(content_type="application/x-protobuf")
 
+    def names(self, trace_id: str) -> set[str]:
+        """Names of the spans that have come."""
+        return {span.name for _, span in self.traces.get(trace_id, [])}
+
     def tree(self, trace_id: str) -> list[str]:
         """Lines of the trace, children below their parents, in order of time."""
         spans = sorted(self.traces.get(trace_id, []), key=lambda pair: pair[1].start_time_unix_nano)

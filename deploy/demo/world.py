@@ -7,20 +7,25 @@ import socket
 import subprocess
 import sys
 import time
-import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+import proxy
 from proxy.adapters.token_file import token_line
 
 HERE = Path(__file__).parent
+PYTHONPATH = str(Path(proxy.__file__).parents[1])  # where our processes find the package that runs here
 SERVICES = ("inventory", "suppliers", "pricing")
 PORTS = (*SERVICES, "agent", "review", "probe", "model", "collector")
+
+
+class StartError(Exception):
+    """Something of the demo did not start."""
 
 
 @dataclass(slots=True)
@@ -30,7 +35,7 @@ class World:
     folder: Path
     ports: dict[str, int]
     tokens: dict[str, str]
-    processes: list[subprocess.Popen[bytes]] = field(default_factory=list)
+    processes: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
 
     @property
     def settings(self) -> Path:
@@ -40,15 +45,15 @@ class World:
         return f"http://127.0.0.1:{self.ports[name]}"
 
     def start(self, name: str, *command: str, **environment: str) -> None:
-        log = (self.folder / f"{name}.log").open("ab")
-        started = subprocess.Popen(
-            [sys.executable, *command],
-            stdout=log,
-            stderr=subprocess.STDOUT,
-            cwd=self.folder,
-            env={**os.environ, **environment},
-        )
-        self.processes.append(started)
+        with (self.folder / f"{name}.log").open("ab") as log:
+            self.processes[name] = subprocess.Popen(
+                [sys.executable, *command],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                cwd=self.folder,
+                env={**os.environ, **environment},
+            )
 
     def sidegate(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         """Run a `sidegate` command as a person would, and take what it prints."""
@@ -59,25 +64,25 @@ class World:
             text=True,
             timeout=60,
             check=False,
-            env={**os.environ, "PYTHONPATH": str(HERE.parents[1])},
+            env={**os.environ, "PYTHONPATH": PYTHONPATH},
         )
 
-    def wait(self, url: str, what: str, seconds: float = 20.0) -> None:
-        """Until the URL answers at all (200, or any refusal of a service)."""
+    def wait(self, name: str, answers: Callable[[], None], seconds: float = 30.0) -> None:
+        """Until the process answers. Raises StartError with the end of its log."""
         end = time.monotonic() + seconds
-        while time.monotonic() < end:
-            if any(process.poll() not in (None, 0) for process in self.processes):
-                raise SystemExit(f"{what} ended early; see the logs in {self.folder}")
+        while self.processes[name].poll() is None and time.monotonic() < end:
             with contextlib.suppress(OSError):
-                urllib.request.urlopen(url, timeout=1).close()
+                answers()
                 return
             time.sleep(0.05)
-        raise SystemExit(f"{what} did not start within {seconds:g} s; see the logs in {self.folder}")
+        log = (self.folder / f"{name}.log").read_text(errors="replace").splitlines()[-5:]
+        raise StartError("\n  ".join([f"{name} did not start; its log ends with:", *log]))
 
     def stop(self) -> None:
-        for process in reversed(self.processes):
+        """End what runs, last started first."""
+        for process in reversed(self.processes.values()):
             process.terminate()
-        for process in reversed(self.processes):
+        for process in reversed(self.processes.values()):
             try:
                 process.wait(timeout=15)
             except subprocess.TimeoutExpired:
@@ -94,15 +99,15 @@ def make(folder: Path) -> World:
     )
     tokens = {"buyer": buyer, "reviewer": reviewer} | {name: secrets.token_urlsafe(32) for name in SERVICES}
     for name, token in tokens.items():
-        _private(folder / f"{name}.token", token)
+        private(folder / f"{name}.token", token)
     catalog = (HERE / "catalog" / "procurement.yaml").read_text()
     for name in SERVICES:
         catalog = catalog.replace(f"{{{name}}}", str(ports[name]))
     (folder / "catalog").mkdir(exist_ok=True)
     (folder / "catalog" / "procurement.yaml").write_text(catalog)
     (folder / "policy.yaml").write_text((HERE / "policy.yaml").read_text())
-    _private(folder / "tokens.yaml", buyer_line)
-    _private(folder / "reviewers.yaml", reviewer_line)
+    private(folder / "tokens.yaml", buyer_line)
+    private(folder / "reviewers.yaml", reviewer_line)
     settings: dict[str, Any] = {
         "state": "state",
         "catalog": "catalog",
@@ -132,25 +137,18 @@ def start(world: World) -> None:
     world.start(
         "sidegate",
         *("-m", "proxy.cli", "serve", "--settings", str(world.settings)),
-        PYTHONPATH=str(HERE.parents[1]),
+        PYTHONPATH=PYTHONPATH,
         OTEL_EXPORTER_OTLP_ENDPOINT=world.url("collector"),
         OTEL_BSP_SCHEDULE_DELAY="200",
     )
     for name in SERVICES:
-        _wait_for_port(world, name)
-    world.wait(world.url("probe") + "/healthz/ready", "sidegate")
+        world.wait(name, lambda at=world.ports[name]: socket.create_connection(("127.0.0.1", at), timeout=1).close())
+    ready = world.url("probe") + "/healthz/ready"
+    world.wait("sidegate", lambda: urllib.request.urlopen(ready, timeout=1).close())
 
 
-def _wait_for_port(world: World, name: str) -> None:
-    end = time.monotonic() + 20
-    while time.monotonic() < end:
-        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", world.ports[name]), timeout=1):
-            return
-        time.sleep(0.05)
-    raise SystemExit(f"{name} did not start; see {world.folder / name}.log")
-
-
-def _private(path: Path, text: str) -> None:
+def private(path: Path, text: str) -> None:
+    """A file for its owner only."""
     path.touch(mode=0o600)
     path.write_text(text)
 

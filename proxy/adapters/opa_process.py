@@ -134,6 +134,12 @@ class SupervisedOpa:
         await self._end()
         self._directory.release()
 
+    def kill(self) -> None:
+        """End a process that hangs; a new one is started in its place."""
+        if (pid := self.pid) is not None:
+            self._ready = False
+            _signal_group(pid, signal.SIGKILL)
+
     async def _watch(self) -> None:
         pause = FIRST_PAUSE
         while True:

@@ -2,6 +2,7 @@
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -41,7 +42,9 @@ class PolicySource:
 
         Raises BundleError (nothing changed), or TimeoutError or Refusal policy_unavailable if OPA does not take it over in time.
         """
-        document = read_policy(self.settings, self.sources, catalog, credentials=self.credentials)
+        document = read_policy(
+            self.settings, self.sources, catalog, credentials=self.credentials, today=self.clock.now().date()
+        )
         assembled = await assemble(self.opa, self.sources, document, catalog_revision=catalog.revision)
         announce(assembled.revision)
         write(assembled, self.output)
@@ -70,7 +73,7 @@ class PolicySource:
 
 
 def read_policy(
-    settings: Path, sources: Sources, catalog: Catalog, *, credentials: frozenset[str]
+    settings: Path, sources: Sources, catalog: Catalog, *, credentials: frozenset[str], today: date
 ) -> Mapping[str, Any]:
     """The policy settings, cross-checked with the catalog. Raises BundleError with all problems, YamlError."""
     document = load_yaml(settings)
@@ -88,6 +91,11 @@ def read_policy(
         arguments=named.arguments,
         credentials=credentials,
     )
+    problems += [
+        f"policies/{waiver.policy}: its waiver ended on {waiver.until}; enforce it, or say anew why not"
+        for waiver in named.waivers
+        if waiver.until < today
+    ]
     if problems:
         raise BundleError([f"{settings.name}: {problem}" for problem in problems])
     return document

@@ -54,7 +54,11 @@ class Workshop:
     async def assembled(self, catalog: Catalog) -> Assembled:
         """The bundle, checked. Raises BundleError with all problems."""
         document = read_policy(
-            self.settings.policy, self.sources, catalog, credentials=frozenset(self.settings.credentials)
+            self.settings.policy,
+            self.sources,
+            catalog,
+            credentials=frozenset(self.settings.credentials),
+            today=SystemClock().now().date(),
         )
         return await assemble(self.opa(), self.sources, document, catalog_revision=catalog.revision)
 

@@ -61,13 +61,16 @@ def decision_input(
 
 
 def compact(document: bytes, facts: Facts) -> bytes:
-    """The document for the record: earlier calls as a range of sequence numbers, which a reader rebuilds from the journal."""
-    calls = facts.history.calls[-SHOWN_CALLS:]
-    span = f'{{"first":{calls[0].seq},"last":{calls[-1].seq}}}' if calls else "null"
+    """The document for the record: earlier calls as a range of sequence numbers (and those held longer ago),
+    which a reader rebuilds from the journal."""
+    calls = facts.history.calls
+    span: dict[str, Any] | None = {"first": calls[-SHOWN_CALLS:][0].seq, "last": calls[-1].seq} if calls else None
+    if held := [call.seq for call in calls[:-SHOWN_CALLS]]:
+        span = {**(span or {}), "held": held}
     # The conversation comes first, and inside JSON strings every quote is escaped: the first such bytes are the key itself.
     begin = document.index(_CALLS) + len(_CALLS) - 1
     end = document.index(_AFTER_CALLS, begin) + 1
-    return document[:begin] + span.encode() + document[end:]
+    return document[:begin] + orjson.dumps(span) + document[end:]
 
 
 def visible_input(caller: Caller, tools: Sequence[Tool], now: datetime) -> bytes:
@@ -165,6 +168,6 @@ def _conversation(caller: Caller, history: History) -> dict[str, Any]:
         "marks": history.marks,
         "tools": {name: {"ok": count.ok, "started": count.started} for name, count in history.tools.items()},
         "counters": history.counters,
-        "calls": history.calls[-SHOWN_CALLS:],
-        "calls_complete": history.calls_complete and len(history.calls) <= SHOWN_CALLS,
+        "calls": history.calls,
+        "calls_complete": history.calls_complete,
     }

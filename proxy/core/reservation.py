@@ -90,7 +90,9 @@ def facts_below(
         add(counters, _ONE_CALL)
     visible = _visible_holds(own, lower, holds)
     calls = sorted([*conversation.calls, *(r.as_earlier() for r in lower), *visible], key=lambda call: call.seq)
-    shown = tuple(calls[-SHOWN_CALLS:])
+    # Held calls are in no summary: a rule about what may meet sees them here, however long ago they were held.
+    held = [call for call in calls[:-SHOWN_CALLS] if call.outcome is Outcome.HELD]
+    shown = (*held, *calls[-SHOWN_CALLS:])
     principal_counters = dict(today)
     if reserved_today:
         add(principal_counters, {"calls": reserved_today})

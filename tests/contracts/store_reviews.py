@@ -183,6 +183,10 @@ class ReviewsContract:
             no = await store.reviews.resolve(asked.id, NO, "rita", "never")
             assert await hold(store, who, what) == no
             assert (await hold(store, who, checked(PRICES))).status is ReviewStatus.PENDING
+            place.clock.advance(3600)
+            later = place.clock.now().replace(hour=23)
+            anew = await hold(store, who, what, requested_at=place.clock.now(), expires_at=later)
+            assert anew.status is ReviewStatus.PENDING
 
     async def test_after_three_rejections_a_conversation_is_not_shown_to_reviewers_again(self, place: Place) -> None:
         async with place.opened() as store:

@@ -41,6 +41,10 @@ def test_a_body_keeps_number_tokens_strings_and_the_order_of_nested_keys() -> No
     assert request.headers == (("Content-Type", "application/json"),)
 
 
+def test_the_keys_of_a_body_stand_in_the_order_of_the_callers_arguments_not_of_the_template() -> None:
+    assert built(POST, b'{"line": 1, "dry": true, "id": 2}').body == b'{"line":1,"orderId":2}'
+
+
 def test_an_absent_argument_is_left_out_of_a_body_and_a_null_is_not() -> None:
     assert built(POST, b'{"id": null}').body == b'{"orderId":null}'
     assert built(POST, b"{}").body == b"{}"

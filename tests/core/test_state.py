@@ -89,9 +89,8 @@ class Historian:
     def _hold(self, talk: str, found: Tool, which: int, how: int) -> None:
         self.calls += 1
         name, digest = f"review-{len(self.records)}", f"digest-{how % 3}"
-        made = review(f"call-{self.calls}", caller(talk), checked(found, digest), id=name)
-        if how % 2:
-            made = review(made.call_id, caller(talk), checked(found, digest), id=name, scope="conversation")
+        scope = "conversation" if how % 2 else "once"
+        made = review(f"call-{self.calls}", caller(talk), checked(found, digest), id=name, scope=scope)
         self.write(
             {
                 "kind": "review_requested",

@@ -1,0 +1,38 @@
+"""Notices an OPA that runs but does not answer. Calls are refused by their deadline anyway; this ends the refusing."""
+
+from collections.abc import Awaitable, Callable
+
+from proxy.errors import Refusal
+from proxy.ports import Clock
+
+EVERY = 1.0  # seconds between questions
+PATIENCE = 3  # silences in a row; a busy OPA misses one
+
+
+class OpaWatchdog:
+    """`ask` is a query with a known answer and a deadline; `end` ends the process, so that its supervisor starts a new one
+    (nothing to do for an OPA that is not ours)."""
+
+    def __init__(self, ask: Callable[[], Awaitable[object]], end: Callable[[], None], clock: Clock) -> None:
+        self.silences = 0
+        self._ask = ask
+        self._end = end
+        self._clock = clock
+
+    @property
+    def answers(self) -> bool:
+        """Whether OPA has answered one of the last questions."""
+        return self.silences < PATIENCE
+
+    async def watch(self) -> None:
+        """Ask now and then. Does not end."""
+        while True:
+            await self._clock.sleep(EVERY)
+            try:
+                await self._ask()
+            except Refusal:
+                self.silences += 1
+            else:
+                self.silences = 0
+            if self.silences and self.silences % PATIENCE == 0:
+                self._end()

@@ -1,0 +1,144 @@
+"""Bounds and small refusals of the pipeline."""
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from proxy.core import limits
+from proxy.core.limits import Gate
+from proxy.errors import Code, Ran, Refusal, Retry
+from proxy.model import ToolCall
+from tests.contracts.store_kit import refusing
+from tests.telemetry.samples import ALLOWED, CALL, PARENT, review, trail
+
+
+def test_the_gate_takes_as_many_as_it_may_and_refuses_the_next() -> None:
+    """A place that is left is free."""
+    gate = Gate(limit=2)
+    gate.enter()
+    gate.enter()
+    with refusing(Code.OVERLOADED):
+        gate.enter()
+    assert gate.inside == 2
+    gate.leave()
+    gate.enter()
+
+
+def test_a_closed_gate_takes_nobody_and_lets_everybody_out() -> None:
+    """While the process ends."""
+    gate = Gate(limit=2)
+    gate.enter()
+    gate.closed = True
+    with pytest.raises(Refusal) as no:
+        gate.enter()
+    assert (no.value.code, no.value.retry_after) == (Code.OVERLOADED, 5)
+    gate.leave()
+    assert gate.inside == 0
+
+
+@pytest.mark.parametrize("fault", [None, ValueError, KeyboardInterrupt])
+def test_who_waits_outside_takes_no_place_and_comes_back(fault: type[BaseException] | None) -> None:
+    """Whatever happened out there."""
+    gate = Gate(limit=1)
+    gate.enter()
+    try:
+        with gate.outside():
+            assert gate.inside == 0
+            if fault is not None:
+                raise fault
+    except BaseException as e:
+        assert type(e) is fault
+    assert gate.inside == 1
+
+
+def test_a_switch_refuses_with_its_own_words_and_none_lets_pass() -> None:
+    """Stopped, and what to do about it."""
+    limits.refuse_stopped(None)
+    with pytest.raises(Refusal) as no:
+        limits.refuse_stopped("all calls are stopped")
+    assert (no.value.code, no.value.message) == (Code.STOPPED, "all calls are stopped")
+
+
+@pytest.mark.parametrize("times", range(6))
+def test_the_third_refusal_in_a_row_is_the_last(times: int) -> None:
+    """Before it the call is tried."""
+    if times < 3:
+        limits.refuse_repeated(times)
+        return
+    with refusing(Code.REPEATED_CALL):
+        limits.refuse_repeated(times)
+
+
+def test_only_calls_that_no_record_brings_back_are_remembered() -> None:
+    """Secrets stay in memory for as few calls as will do."""
+    held: dict[str, ToolCall] = {}
+    limits.remember(held, review(), CALL)
+    assert held == {}
+    limits.remember(held, replace(review(), replayable=False), CALL)
+    assert held == {"r-1": CALL}
+    limits.remember(held, replace(review(), replayable=False), replace(CALL, id="later"))
+    assert held == {"r-1": CALL}
+
+
+def test_the_oldest_of_too_many_is_forgotten() -> None:
+    """Memory is bounded."""
+    held: dict[str, ToolCall] = {}
+    for number in range(limits.MAX_REMEMBERED + 5):
+        limits.remember(held, replace(review(), id=f"r{number}", replayable=False), CALL)
+    assert list(held) == [f"r{number}" for number in range(5, limits.MAX_REMEMBERED + 5)]
+
+
+@pytest.mark.parametrize("value", [0, "", (), False])
+def test_what_is_known_may_be_empty_but_not_absent(value: Any) -> None:
+    """None means that a step was left out."""
+    assert limits.known(value) == value
+    with pytest.raises(ValueError, match="left out"):
+        limits.known(None)
+
+
+LOST = Refusal(Code.AUDIT_UNAVAILABLE, "the disk is gone")
+
+
+@pytest.mark.parametrize("ran", list(Ran))
+def test_an_unrecorded_outcome_withholds_the_result_and_says_what_is_true_about_it(ran: Ran) -> None:
+    """A result ran; of a refusal it is what the refusal said."""
+    after_result = limits.withheld(LOST, None, committed=True)
+    assert (after_result.code, after_result.ran) == (Code.AUDIT_UNAVAILABLE, Ran.YES)
+    after_refusal = limits.withheld(LOST, Refusal(Code.TOOL_TIMEOUT, "slow", ran=ran), committed=True)
+    assert (after_refusal.code, after_refusal.ran) == (Code.AUDIT_UNAVAILABLE, ran)
+
+
+def test_an_unrecorded_refusal_of_a_call_that_was_never_sent_stays_what_it_is() -> None:
+    """Nothing is withheld, since there is nothing."""
+    denied = Refusal(Code.DENIED, "no")
+    assert limits.withheld(LOST, denied, committed=False) is denied
+    assert limits.withheld(LOST, None, committed=False) is LOST
+
+
+def test_a_call_that_is_ended_is_abandoned_before_it_was_sent_and_unknown_after() -> None:
+    """Whether it ran follows from that."""
+    call = trail(PARENT, decision=ALLOWED)
+    assert (limits.interrupted(call).code, limits.interrupted(call).ran) == (Code.ABANDONED, Ran.NO)
+    call.committed = True
+    assert (limits.interrupted(call).code, limits.interrupted(call).ran) == (Code.OUTCOME_UNKNOWN, Ran.UNKNOWN)
+
+
+@pytest.mark.parametrize(("sent", "ran", "retry"), [(False, Ran.NO, Retry.LATER), (True, Ran.UNKNOWN, Retry.NEVER)])
+def test_a_fault_of_ours_says_its_class_to_the_record_and_nothing_to_the_model(
+    sent: bool, ran: Ran, retry: Retry
+) -> None:
+    """Texts of exceptions may hold anything."""
+    no = limits.internal(KeyError("canary"), sent=sent)
+    assert (no.code, no.ran, no.retry, no.details) == (Code.INTERNAL_ERROR, ran, retry, {"fault": "KeyError"})
+    assert "canary" not in f"{no.message} {no.fix} {no!r}"
+
+
+def test_small_refusals_have_their_codes() -> None:
+    """A long revision is cut."""
+    assert limits.unknown_call().code is Code.UNKNOWN_CALL
+    skew = limits.unknown_revision("r" * 500)
+    assert (skew.code, skew.details) == (
+        Code.POLICY_UNAVAILABLE,
+        {"cause": "unknown_revision", "revision": "r" * 64},
+    )
