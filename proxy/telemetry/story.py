@@ -190,6 +190,8 @@ def _agent(agent: Agent) -> str:
 
 
 def _log(trace: SpanContext, facts: dict[str, Value], total: float) -> None:
-    if _calls.isEnabledFor(logging.INFO):
+    # What went well is in the journal and in the metrics; a line for each of those costs more than deciding them.
+    level = logging.DEBUG if facts[names.CODE] == names.OK else logging.INFO
+    if _calls.isEnabledFor(level):
         fields = facts | {"seconds": round(total, 6)}
-        _calls.info("tool call", extra={"trace": trace, "fields": fields})
+        _calls.log(level, "tool call", extra={"trace": trace, "fields": fields})

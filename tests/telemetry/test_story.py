@@ -188,14 +188,21 @@ def test_seconds_are_counted_by_stage() -> None:
 
 
 def test_one_log_line_a_call_joins_trace_and_decision(caplog: pytest.LogCaptureFixture) -> None:
-    """Whether the trace is sampled or not: decisions are evidence."""
-    caplog.set_level(logging.INFO)
+    """Whether the trace is sampled or not: decisions are evidence. What went well is a debug line: the journal has it."""
+    caplog.set_level(logging.DEBUG)
     known, _ = Watched(OTEL_TRACES_SAMPLER="always_off").call(trace=UNSAMPLED)
     (record,) = caplog.records
     line = json.loads(JsonFormatter().format(record))
-    assert (line["logger"], line["level"], line["message"]) == ("sidegate.calls", "info", "tool call")
+    assert (line["logger"], line["level"], line["message"]) == ("sidegate.calls", "debug", "tool call")
     assert (line["trace_id"], line["span_id"]) == (PARENT.trace_id, known.trace.span_id)
     assert (line[names.DECISION_ID], line[names.DECISION], line["seconds"]) == (known.call_id, "allow", 2.0)
+
+
+def test_a_refusal_is_a_log_line_at_info(caplog: pytest.LogCaptureFixture) -> None:
+    """What somebody will ask about is there at the usual level."""
+    caplog.set_level(logging.INFO)
+    Watched().call(DENIED, denied())
+    assert [(record.name, record.levelname) for record in caplog.records] == [("sidegate.calls", "INFO")]
 
 
 def test_no_argument_result_message_or_credential_is_told(caplog: pytest.LogCaptureFixture) -> None:
