@@ -5,8 +5,9 @@ import contextlib
 import logging
 import random
 import signal
+import sqlite3
 import sys
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from contextlib import AsyncExitStack
 from typing import Any
 
@@ -19,6 +20,7 @@ from proxy.adapters.http_exchange import HttpExchange
 from proxy.adapters.http_facts import HttpFacts
 from proxy.adapters.http_upstream import HttpUpstreams
 from proxy.adapters.journal import Journal
+from proxy.adapters.journal_segment import existing_chain
 from proxy.adapters.opa import OpaPolicy
 from proxy.adapters.opa_process import SupervisedOpa
 from proxy.adapters.opa_transport import SidecarOpaClient
@@ -27,6 +29,7 @@ from proxy.adapters.policy_source import PolicySource
 from proxy.adapters.snapshots import SnapshotKeeper
 from proxy.adapters.state_directory import UnusableError, make_private, read_or_make_key
 from proxy.adapters.store_embedded import EmbeddedStore, open_store
+from proxy.adapters.store_sqlite import position
 from proxy.adapters.verifiers import attestations, verifier
 from proxy.adapters.workshop import Workshop
 from proxy.core.limits import Gate
@@ -102,16 +105,21 @@ async def start(settings: Settings, stack: AsyncExitStack) -> Sidecar:
 
 async def _state(settings: Settings, clock: SystemClock, stack: AsyncExitStack) -> tuple[Journal, EmbeddedStore]:
     """The journal, the state rebuilt from it, and an end for every call that the last process left executing."""
-    directory = settings.state / "journal"
+    directory, database = settings.state / "journal", settings.state / "state.sqlite"
+    try:
+        expect = position(database)
+    except (OSError, sqlite3.Error) as e:
+        raise UnusableError(f"the state database {database} cannot be used: {e}") from e
     journal = Journal.open(
         directory,
-        chain=settings.agent.get("pod") or "sidegate",
+        chain=existing_chain(directory) or settings.agent.get("pod") or "sidegate",
         clock=clock,
+        expect=expect,
         copy=sys.stdout.buffer if settings.audit_copy else None,
     )
     stack.push_async_callback(journal.close)
     store = await open_store(
-        settings.state / "state.sqlite",
+        database,
         journal,
         directory,
         clock=clock,
@@ -139,7 +147,7 @@ async def _policy(
             bundle=bundle,
             directory=settings.state / "opa",
             clock=clock,
-            on_log=lambda line: _log.info("opa: %s", line.get("msg", ""), extra={"fields": dict(line)}),
+            on_log=_log_of_opa,
             tracing=observed.opa_target,
         )
     client = SidecarOpaClient(settings.opa.address if opa is None else opa.address, deadline=settings.opa.deadline)
@@ -230,6 +238,12 @@ async def _bind(
         except OSError as e:
             raise UnusableError(f"{listen.path or f'{listen.host}:{listen.port}'} cannot be bound: {e.strerror}") from e
     sidecar.listeners.complete = True
+
+
+def _log_of_opa(line: Mapping[str, str]) -> None:
+    level = logging.getLevelNamesMapping().get(line.get("level", "").upper(), logging.INFO)
+    fields = {key: value for key, value in line.items() if key not in {"level", "msg"}}
+    _log.log(level, "opa: %s", line.get("msg", ""), extra={"fields": fields})
 
 
 def _once(opa: SupervisedOpa | None, stack: AsyncExitStack) -> Callable[[], Awaitable[None]]:

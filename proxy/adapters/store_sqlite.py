@@ -112,6 +112,20 @@ def open_checkpoint(path: Path) -> Checkpoint:
     return checkpoint
 
 
+def position(path: Path) -> int:
+    """The journal record that the checkpoint has come to; 0 if there is none. What the journal must have at least.
+
+    Raises OSError and sqlite3.Error as `open_checkpoint`.
+    """
+    if not path.exists():
+        return 0
+    checkpoint = open_checkpoint(path)
+    try:
+        return checkpoint.seq
+    finally:
+        checkpoint.close()
+
+
 def begin_anew(path: Path) -> Checkpoint:
     """Set a checkpoint aside as `.damaged` and begin an empty one. Raises OSError and sqlite3.Error."""
     for name in (f"{path.name}-wal", f"{path.name}-shm"):
