@@ -33,7 +33,9 @@ class OwnTools:
         handle = secrets.token_urlsafe(32)
         awaited = _Awaited(_hash(handle), loop.create_future())
         self._awaited[permit.call_id] = awaited
-        self._expected(permit.call_id).set_result(handle)
+        expected = self._expected(permit.call_id)
+        if not expected.done():  # its caller may have left meanwhile
+            expected.set_result(handle)
         timeout = permit.checked.tool.timeout
         patience: asyncio.Future[None] = asyncio.ensure_future(self._clock.sleep(timeout))
         awaiting: set[asyncio.Future[Any]] = {awaited.reported, patience}

@@ -12,7 +12,7 @@ from proxy.adapters.bundle import BundleError, Sources, assemble, write
 from proxy.adapters.opa import OpaPolicy
 from proxy.adapters.yaml_file import load_yaml
 from proxy.core.catalog import cross_check
-from proxy.core.policy_data import mentions
+from proxy.core.policy_data import Mentions, mentions
 from proxy.core.policy_document import PolicyDataError
 from proxy.core.tool import Catalog
 from proxy.errors import Refusal
@@ -76,13 +76,7 @@ def read_policy(
     settings: Path, sources: Sources, catalog: Catalog, *, credentials: frozenset[str], today: date
 ) -> Mapping[str, Any]:
     """The policy settings, cross-checked with the catalog. Raises BundleError with all problems, YamlError."""
-    document = load_yaml(settings)
-    if not isinstance(document, Mapping):
-        raise BundleError([f"{settings.name}: must be a mapping"])
-    try:
-        named = mentions(document, orjson.loads((sources.schemas / "policy.json").read_bytes()))
-    except PolicyDataError as error:
-        raise BundleError([f"{settings.name}: {problem}" for problem in error.problems]) from None
+    document, named = policy_settings(settings, sources)
     problems = cross_check(
         catalog,
         systems=named.systems,
@@ -99,3 +93,14 @@ def read_policy(
     if problems:
         raise BundleError([f"{settings.name}: {problem}" for problem in problems])
     return document
+
+
+def policy_settings(settings: Path, sources: Sources) -> tuple[Mapping[str, Any], Mentions]:
+    """The policy settings and what they name, checked by themselves. Raises BundleError with all problems, YamlError."""
+    document = load_yaml(settings)
+    if not isinstance(document, Mapping):
+        raise BundleError([f"{settings.name}: must be a mapping"])
+    try:
+        return document, mentions(document, orjson.loads((sources.schemas / "policy.json").read_bytes()))
+    except PolicyDataError as error:
+        raise BundleError([f"{settings.name}: {problem}" for problem in error.problems]) from None

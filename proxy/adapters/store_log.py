@@ -27,7 +27,7 @@ from proxy.ports import Clock
 
 MAX_FAULT_SECONDS = 60.0
 MAX_BEHIND = 100_000  # records, some seconds of replay
-SLICE = 32  # changed entities: encoding them takes the loop well under a millisecond
+SLICE = 128  # changed entities: encoding them takes the loop about a millisecond
 PERIOD = 1.0  # seconds
 _REPLAY_SLICE = 20_000  # records
 _EVICTIONS = 64  # looked at after each slice, so that no turn of the loop is long

@@ -5,18 +5,20 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
+import aiohttp
+
 from proxy import resources
 from proxy.adapters.bundle import Assembled, BundleError, Sources, assemble
 from proxy.adapters.clock import SystemClock
 from proxy.adapters.credentials import Credentials, CredentialUnavailableError
-from proxy.adapters.policy_source import read_policy
+from proxy.adapters.policy_source import policy_settings, read_policy
 from proxy.adapters.state_directory import UnusableError
-from proxy.adapters.token_file import TokenFile
+from proxy.adapters.verifiers import attestations, verifier
 from proxy.adapters.watched_file import UnusableFileError
 from proxy.adapters.yaml_file import YamlError, load_directory
 from proxy.core.catalog import CatalogError, build_catalog
 from proxy.core.tool import Catalog
-from proxy.settings import Settings
+from proxy.settings import Settings, Tokens
 
 OPA_FOLDER = "opa-1.22.2"
 
@@ -63,16 +65,17 @@ class Workshop:
         return await assemble(self.opa(), self.sources, document, catalog_revision=catalog.revision)
 
     async def problems(self) -> list[str]:
-        """Everything that is wrong, at once: catalog, policy, token files, credentials."""
+        """Everything that is wrong, at once: catalog, policy, token files, keys, credentials."""
         problems: list[str] = []
         try:
             catalog = await asyncio.to_thread(self.catalog)
         except (CatalogError, YamlError) as error:
-            problems += error.problems
+            problems += [*error.problems, *self._settings_problems()]
         else:
             problems += [f"tool {t.name}: {t.quarantined}" for t in catalog.tools.values() if t.quarantined]
             problems += await self._policy_problems(catalog)
-        return problems + self._file_problems()
+        problems += [*await self._token_problems(), *self._credential_problems()]
+        return list(dict.fromkeys(problems))
 
     async def _policy_problems(self, catalog: Catalog) -> list[str]:
         try:
@@ -83,19 +86,41 @@ class Workshop:
             return [str(error)]
         return []
 
-    def _file_problems(self) -> list[str]:
+    def _settings_problems(self) -> list[str]:
+        """What can be said of the policy while there is no catalog to compare it with."""
+        try:
+            policy_settings(self.settings.policy, self.sources)
+            self.opa()
+        except (BundleError, YamlError) as error:
+            return list(error.problems)
+        except UnusableError as error:
+            return [str(error)]
+        return []
+
+    async def _token_problems(self) -> list[str]:
+        """Each token file and issuer by itself, then all of a port together, as `serve` takes them."""
         problems: list[str] = []
         clock = SystemClock()
-        for tokens in (self.settings.tokens, self.settings.reviewers):
-            if tokens.file is not None:
-                try:
-                    TokenFile(tokens.file, clock).check()
-                except UnusableFileError as error:
-                    problems.append(str(error))
+        async with aiohttp.ClientSession() as session:
+            for port, tokens in (("tokens", self.settings.tokens), ("reviewers", self.settings.reviewers)):
+                alone = (Tokens(file=tokens.file), *(Tokens(issuers=(issuer,)) for issuer in tokens.issuers))
+                for part in (*alone, tokens):
+                    try:
+                        verifier(part, session, clock)
+                    except ValueError as error:  # UnusableFileError is one
+                        problems.append(f"{port}: {error}")
         try:
-            credentials = Credentials(self.settings.credentials, self.settings.variables, clock, problems.append)
-            for name in self.settings.credentials:
-                credentials.get(name)
-        except (ValueError, CredentialUnavailableError) as error:
-            problems.append(str(error))
+            attestations(self.settings, clock)
+        except UnusableFileError as error:
+            problems.append(f"attestation: {error}")
+        return problems
+
+    def _credential_problems(self) -> list[str]:
+        problems: list[str] = []
+        for name, fields in self.settings.credentials.items():
+            try:
+                given = Credentials({name: fields}, self.settings.variables, SystemClock(), problems.append)
+                given.get(name)
+            except (ValueError, CredentialUnavailableError) as error:
+                problems.append(str(error))
         return problems

@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from proxy.core.registry import Registered
-from proxy.core.state_json import earlier_from_json, earlier_to_json, registered_from_json, registered_to_json
+from proxy.core.state_json import earlier_from_json, registered_from_json, registered_to_json
 from proxy.errors import MEANINGS, Code, Meaning, Ran, Retry
 from proxy.model import EarlierCall, Outcome
 
@@ -82,9 +82,10 @@ class Conversation:
             self.calls = [call for call in self.calls if call.seq != number]
             return
         self.tools[tool][1] += ok
-        for at, call in enumerate(self.calls):
-            if call.seq == number:
-                self.calls[at] = _with_outcome(call, outcome)
+        for at in range(len(self.calls) - 1, -1, -1):  # the newest first: it is most often one of them
+            if self.calls[at].seq == number:
+                self.calls[at] = _with_outcome(self.calls[at], outcome)
+                break
 
     def answered(self, digest: str | None, code: str | None, *, ok: bool) -> None:
         """Count what is said over and over. A success is progress and starts the count anew, as a user's turn does."""
@@ -108,8 +109,10 @@ class Conversation:
         self.holds = [*(before for before in self.holds if before > at - HOLD_WINDOW), at]
 
     def _keep(self, call: EarlierCall) -> None:
+        in_order = not self.calls or self.calls[-1].seq < call.seq
         self.calls.append(call)
-        self.calls.sort(key=lambda each: each.seq)
+        if not in_order:
+            self.calls.sort(key=lambda each: each.seq)
         del self.calls[:-KEPT_CALLS]
 
 
@@ -156,7 +159,7 @@ def conversation_to_json(conversation: Conversation) -> dict[str, Any]:
         "marks": c.marks,
         "tools": c.tools,
         "counters": c.counters,
-        "calls": [earlier_to_json(call) for call in c.calls],
+        "calls": list(c.calls),  # orjson writes them as objects, in a fifth of the time that rows take
         "total": c.total,
         "failures": c.failures,
         "rejections": c.rejections,

@@ -36,6 +36,7 @@ def decision_input(
     now: datetime,
 ) -> bytes:
     """The document for `decision`, as JSON bytes. `arguments` come masked."""
+    stamp = timestamp(now)
     return orjson.dumps(
         {
             "conversation": _conversation(caller, facts.history),  # first, so that `compact` finds its calls
@@ -47,7 +48,7 @@ def decision_input(
                 "arguments": orjson.Fragment(arguments),
                 "inputs": {},
                 "digest": checked.digest,
-                "received_at": timestamp(now),
+                "received_at": stamp,
             },
             "tool": tool_facts(checked.tool),
             "agent": agent_facts(caller.agent),
@@ -55,7 +56,7 @@ def decision_input(
             "resources": [_resource(resource) for resource in facts.resources],
             "grounding": {},
             "approval": None if approval is None else _approval(approval),
-            "environment": {"now": timestamp(now), "mode": "enforce"},
+            "environment": {"now": stamp, "mode": "enforce"},
         }
     )
 

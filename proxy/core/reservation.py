@@ -6,7 +6,7 @@ vanishes without a trace; if it is held it counts as a hold only; if it is commi
 never waits for a higher one, so of two calls that may not meet the later one always sees the earlier.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 
 from proxy.core.conversation import IMPLICIT, Conversation, add
@@ -15,7 +15,6 @@ from proxy.core.tool import CheckedCall
 from proxy.model import Caller, EarlierCall, Facts, History, Outcome, ToolCount
 
 SHOWN_CALLS = 20
-_ONE_CALL = {"calls": 1}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,14 +69,13 @@ def facts_below(
     own: Reservation,
     conversation: Conversation,
     *,
-    lower: Iterable[Reservation],
+    lower: Collection[Reservation],
     holds: Iterable[Hold],
     today: Mapping[str, int],
     reserved_today: int,
 ) -> Facts:
     """The facts for the decision on `own`. `lower` are the other reservations of its conversation, `holds` its open holds,
     `today` its principal's counters and `reserved_today` how many other calls the principal has reserved."""
-    lower = list(lower)
     marks, counters = dict(conversation.marks), dict(conversation.counters)
     tools = {name: ToolCount(started=started, ok=ok) for name, (started, ok) in conversation.tools.items()}
     untrusted = conversation.untrusted
@@ -87,15 +85,16 @@ def facts_below(
             marks[mark] = min(marks.get(mark, other.number), other.number)
         before = tools.get(other.tool, ToolCount())
         tools[other.tool] = ToolCount(started=before.started + 1, ok=before.ok)
-        add(counters, _ONE_CALL)
+    add(counters, _calls(len(lower)))
     visible = _visible_holds(own, lower, holds)
-    calls = sorted([*conversation.calls, *(r.as_earlier() for r in lower), *visible], key=lambda call: call.seq)
+    calls = conversation.calls
+    if lower or visible:
+        calls = sorted([*calls, *(r.as_earlier() for r in lower), *visible], key=lambda call: call.seq)
     # Held calls are in no summary: a rule about what may meet sees them here, however long ago they were held.
     held = [call for call in calls[:-SHOWN_CALLS] if call.outcome is Outcome.HELD]
     shown = (*held, *calls[-SHOWN_CALLS:])
     principal_counters = dict(today)
-    if reserved_today:
-        add(principal_counters, {"calls": reserved_today})
+    add(principal_counters, _calls(reserved_today))
     known = conversation.registered is not None
     history = History(
         complete=known,
@@ -108,6 +107,10 @@ def facts_below(
         principal_counters=principal_counters,
     )
     return Facts(seq=own.number, history=history)
+
+
+def _calls(count: int) -> dict[str, int]:
+    return {"calls": count} if count else {}
 
 
 def _visible_holds(own: Reservation, lower: Iterable[Reservation], holds: Iterable[Hold]) -> list[EarlierCall]:

@@ -32,7 +32,7 @@ def review_to_json(review: Review) -> Json:
         "reasons": review.reasons,
         "approvers": [list(group) for group in review.approvers],
         "scope": review.scope,
-        "earlier": [earlier_to_json(call) for call in review.earlier],
+        "earlier": list(review.earlier),
         "policy_revision": review.policy_revision,
         "trace_id": review.trace_id,
         "requested_at": review.requested_at.isoformat(),
@@ -137,15 +137,11 @@ def agent_from_json(found: Mapping[str, Any]) -> Agent:
     return Agent(**found)
 
 
-def earlier_to_json(call: EarlierCall) -> list[Any]:
-    """A row, since a checkpoint holds up to fifty in each conversation."""
-    return [call.seq, call.tool, call.system, call.effect, list(call.labels), call.outcome.value]
-
-
-def earlier_from_json(row: list[Any]) -> EarlierCall:
-    """The call of `earlier_to_json`."""
-    seq, tool, system, effect, labels, outcome = row
-    return EarlierCall(seq=seq, tool=tool, system=system, effect=effect, labels=tuple(labels), outcome=Outcome(outcome))
+def earlier_from_json(found: Mapping[str, Any] | EarlierCall) -> EarlierCall:
+    """An earlier call as orjson has written it, or as it was before that."""
+    if isinstance(found, EarlierCall):
+        return found
+    return EarlierCall(**{**found, "labels": tuple(found["labels"]), "outcome": Outcome(found["outcome"])})
 
 
 def time_from_json(text: str | None) -> datetime | None:

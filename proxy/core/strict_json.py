@@ -31,13 +31,7 @@ def read_tree(text: bytes, what: str = "body") -> Any:
     except orjson.JSONDecodeError as e:
         raise _invalid(what, _plain(e)) from None
     try:
-        tree = json.loads(
-            text,
-            object_pairs_hook=_unique,
-            parse_int=_number,
-            parse_float=_number,
-            parse_constant=_constant,
-        )
+        tree = _TREES.decode(text.decode())
     except Refusal as e:
         raise _invalid(what, e.message) from None
     except (ValueError, RecursionError) as e:
@@ -54,7 +48,7 @@ def write(tree: Any, *, sort_keys: bool = False) -> bytes:
 
 def read_values(text: bytes) -> Any:
     """Plain Python values of a text that `write` made: integers exact at any size, fractions as the nearest double."""
-    return json.loads(text)
+    return _VALUES.decode(text.decode())
 
 
 def number_token(value: Any) -> str | None:
@@ -109,6 +103,11 @@ def _flat(pairs: Iterable[tuple[str, Any]]) -> Iterable[Any]:
     for key, value in pairs:
         yield key
         yield value
+
+
+# Made once: a decoder costs as much to make as a small text to read.
+_TREES = json.JSONDecoder(object_pairs_hook=_unique, parse_int=_number, parse_float=_number, parse_constant=_constant)
+_VALUES = json.JSONDecoder()
 
 
 def _plain(error: orjson.JSONDecodeError) -> str:

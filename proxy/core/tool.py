@@ -130,11 +130,11 @@ class Tool:
     retries: int
     digest: str
     quarantined: str | None = None  # why, if the entry cannot be used; the rest of the catalog works
+    marks: tuple[str, ...] = field(init=False)  # what policy can name: its system, its effect and each label
 
-    @property
-    def marks(self) -> tuple[str, ...]:
-        """What policy can name: its system, its effect and each label."""
-        return (f"system:{self.system.name}", f"effect:{self.effect}", *(f"label:{label}" for label in self.labels))
+    def __post_init__(self) -> None:
+        marks = (f"system:{self.system.name}", f"effect:{self.effect}", *(f"label:{label}" for label in self.labels))
+        object.__setattr__(self, "marks", marks)  # once for all calls
 
     @property
     def trusted(self) -> bool:
