@@ -164,7 +164,7 @@ def main() -> None:
     parser.add_argument("--token-file", type=Path, required=True)
     args = parser.parse_args()
     app = application(args.name, args.database, args.token_file.read_text().strip())
-    web.run_app(app, host="127.0.0.1", port=args.port, print=None, access_log=None)
+    web.run_app(app, host="127.0.0.1", port=args.port, print=None, access_log=None, shutdown_timeout=0.5)
 
 
 if __name__ == "__main__":

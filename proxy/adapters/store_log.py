@@ -151,7 +151,7 @@ class StateLog:
                 return
             seq, day, changed = state.seq, state.day, state.dirty
             rows = [self._row(key) for key in changed]
-            state.dirty = set()
+            state.dirty, state.unsaved = set(), set()
             try:
                 await self._journal.flushed(seq)
                 await self._journal.run_in_writer(lambda: self._checkpoint.write(seq, day, rows))

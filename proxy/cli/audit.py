@@ -10,29 +10,35 @@ from typing import Any
 
 from proxy.adapters.journal_reader import Verdict, chains, file_lines, verify, verify_stream, whole_lines
 from proxy.adapters.journal_segment import JournalError
-from proxy.cli.common import FAILED, OK, USAGE, Failure, clean, emit, json_argument, progress, say
+from proxy.cli.common import FAILED, OK, USAGE, Failure, add_command, clean, emit, json_argument, progress, say
 from proxy.core.chain import parse_line
 from proxy.core.story import Selection, ascii_json, headline, tell
 from proxy.core.story_facts import codes, field
 
 _DIRECTORY = Path("state/journal")
+_PLACE = (
+    f"Reads {_DIRECTORY} below the current directory, unless --dir or PATH says otherwise; needs no running sidecar."
+)
+_VERIFY = "Exit code 1 if there is one, with file, line and byte offset."
 
 
 def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     """Register the subcommand."""
-    parser = subparsers.add_parser("audit", help="verify the audit journal, show a call's story, find records")
+    parser = add_command(subparsers, "audit", "verify the audit journal, show a call's story, find records", _PLACE)
     actions = parser.add_subparsers(metavar="ACTION", required=True)
-    verified = actions.add_parser("verify", help="find an edited, dropped, reordered or cut record")
+    verified = add_command(
+        actions, "verify", "find an edited, dropped, reordered or cut record", f"{_VERIFY}\n{_PLACE}"
+    )
     verified.add_argument("--head", metavar="SEQ:HASH", help="a head kept elsewhere: only so a cut tail is found")
     verified.set_defaults(handler=_handler(_verify))
-    shown = actions.add_parser("show", help="the story of one conversation, trace, call or review")
+    shown = add_command(actions, "show", "the story of one conversation, trace, call or review", _PLACE)
     shown.add_argument("name", metavar="CONVERSATION|TRACE_ID|CALL_ID", help="its id")
     shown.set_defaults(handler=_handler(_show))
-    found = actions.add_parser("find", help="records that fit every condition given")
+    found = add_command(actions, "find", "records that fit every condition given, a line for each", _PLACE)
     found.add_argument("--principal", help="id or name")
-    found.add_argument("--tool")
+    found.add_argument("--tool", help="its name")
     found.add_argument("--code", help="a refusal code, or a reason code of a policy")
-    found.add_argument("--conversation")
+    found.add_argument("--conversation", help="its id")
     found.add_argument("--since", metavar="TIME", help="RFC 3339 or a date, UTC unless it says otherwise")
     found.add_argument("--until", metavar="TIME", help="the same; records before it")
     found.set_defaults(handler=_handler(_find))

@@ -7,18 +7,14 @@ from pathlib import Path
 
 import orjson
 
-from proxy.cli.common import OK, USAGE, Failure, emit, json_argument, read_settings, say, settings_argument
+from proxy.cli.common import OK, USAGE, Failure, add_command, emit, json_argument, read_settings, say, settings_argument
 from proxy.settings import Settings, SettingsError
 
 
 def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     """Register the subcommand."""
-    parser = subparsers.add_parser(
-        "check",
-        help="check settings, catalog and policy",
-        description="Check settings, catalog, policy, token files and credentials, and tell every problem at once.\n"
-        "Exit code 64 if there is one. Nothing is started and nothing is written.",
-    )
+    more = "Token files and credentials, too; every problem is told at once, with exit code 64. Nothing is started or written."
+    parser = add_command(subparsers, "check", "check settings, catalog and policy", more)
     settings_argument(parser)
     json_argument(parser)
     parser.set_defaults(handler=_check)

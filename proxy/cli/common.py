@@ -51,6 +51,14 @@ def emit(document: object) -> None:
     print(json.dumps(document, indent=2, default=str), flush=True)
 
 
+def add_command(
+    subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]", name: str, what: str, more: str = ""
+) -> argparse.ArgumentParser:
+    """A subcommand with its line in the list above it, and the same line and more in its own help."""
+    description = f"{what[0].upper()}{what[1:]}." + (f"\n{more}" if more else "")
+    return subparsers.add_parser(name, help=what, description=description)
+
+
 def settings_argument(parser: argparse.ArgumentParser) -> None:
     """`--settings FILE`, by default ./sidegate.yaml."""
     parser.add_argument(

@@ -19,6 +19,10 @@ _WHAT: Mapping[str, str] = {
     "reviewer.token": "the first reviewer's token (roles reviewers, operator)",
     ".gitignore": "keeps state and tokens out of git",
 }
+_PEOPLE = """# {}: an entry each. A token is known by its hash only; for a new one:
+#   openssl rand -hex 32 > new.token && printf sha256: && tr -d '\\n' < new.token | sha256sum
+# Besides: name, tenant, attributes, expires. `roles` are what policy.yaml speaks of. {}.token fits the first entry.
+"""
 _PRIVATE = frozenset({"tokens.yaml", "user.token", "reviewers.yaml", "reviewer.token"})
 
 
@@ -62,9 +66,9 @@ def _texts(preset: str) -> dict[str, str]:
         "sidegate.yaml": (_TEMPLATES / "sidegate.yaml").read_text(),
         "catalog/tools.yaml": (_TEMPLATES / "catalog.yaml").read_text(),
         "policy.yaml": (_TEMPLATES / f"policy-{preset}.yaml").read_text(),
-        "tokens.yaml": user_line,
+        "tokens.yaml": _PEOPLE.format("Users", "user") + user_line,
         "user.token": f"{user}\n",
-        "reviewers.yaml": reviewer_line,
+        "reviewers.yaml": _PEOPLE.format("Reviewers", "reviewer") + reviewer_line,
         "reviewer.token": f"{reviewer}\n",
         ".gitignore": "state/\n*.token\n",
     }

@@ -6,27 +6,33 @@ from collections.abc import Coroutine
 from pathlib import Path
 from typing import Any, TypeVar
 
-from proxy.cli.common import OK, USAGE, Failure, emit, json_argument, progress, read_settings, say, settings_argument
+from proxy.cli.common import (
+    OK,
+    USAGE,
+    Failure,
+    add_command,
+    emit,
+    json_argument,
+    progress,
+    read_settings,
+    say,
+    settings_argument,
+)
 from proxy.settings import SettingsError
 
 T = TypeVar("T")
 
-_TEST = """Prove that the policies say what their authors mean; writes nothing. Samples evaluate as named, Rego tests pass
-and cover every line, and no denied or held sample becomes more lenient when a fact is absent."""
+_ABOUT = """The bundle is policy.yaml, our policies, and yours (policy_folders). `sidegate serve` builds it by itself;
+`build` is for an OPA that runs elsewhere, `test` for a change to come."""
+_TEST = """Samples evaluate as named, Rego tests pass and cover every line, and no denied or held sample becomes more
+lenient when a fact is absent."""
 
 
 def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     """Register the subcommand."""
-    parser = subparsers.add_parser(
-        "policy",
-        help="build or test the policy bundle",
-        description="Build or test the bundle that OPA reads: policy.yaml, our policies, and yours (policy_folders).\n"
-        "`sidegate serve` builds it by itself; `build` is for an OPA that runs elsewhere, `test` for a change to come.",
-    )
+    parser = add_command(subparsers, "policy", "build or test the policy bundle", _ABOUT)
     actions = parser.add_subparsers(metavar="ACTION", required=True)
-    build = actions.add_parser(
-        "build", help="check, prove and write the bundle", description="Check, prove and write the bundle."
-    )
+    build = add_command(actions, "build", "check, prove and write the bundle that OPA reads", _ABOUT)
     build.add_argument(
         "--output",
         type=Path,
@@ -35,7 +41,7 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
         help="where to write it (default: policy.tar.gz)",
     )
     build.set_defaults(handler=_build)
-    test = actions.add_parser("test", help="samples, Rego tests, absence sweep; writes nothing", description=_TEST)
+    test = add_command(actions, "test", "prove that the policies say what they mean; writes nothing", _TEST)
     test.set_defaults(handler=_test)
     for action in (build, test):
         settings_argument(action)
@@ -45,8 +51,12 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
 def _build(args: argparse.Namespace) -> int:
     from proxy.adapters.bundle import write
 
-    assembled, proof = _run(_proven(args))
-    info = write(assembled, args.output)
+    try:
+        args.output.parent.mkdir(parents=True, exist_ok=True)  # before the long work
+        assembled, proof = _run(_proven(args))
+        info = write(assembled, args.output)
+    except OSError as error:
+        raise Failure(f"{error.filename or args.output}: {error.strerror}", exit_code=USAGE) from None
     document = {"bundle": str(info.path), "revision": info.revision, "policies": info.policies, **proof}
     if args.json:
         emit(document)

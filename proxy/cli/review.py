@@ -4,29 +4,30 @@ import argparse
 from collections.abc import Mapping
 from typing import Any
 
-from proxy.cli.common import OK, clean, say, table
+from proxy.cli.common import OK, add_command, clean, say, table
 from proxy.cli.review_client import ask, name, read, rendered, review_port_arguments
 from proxy.core.review import ReviewStatus
 from proxy.core.story import ascii_json
 
+_PORT = "Asks the review port of the running sidecar, with a reviewer's token."
 _LONG = 200  # characters; the length of a longer value is said
 
 
 def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     """Register the subcommand."""
-    parser = subparsers.add_parser("review", help="list, show, approve or reject held calls")
+    parser = add_command(subparsers, "review", "list, show, approve or reject held calls", _PORT)
     actions = parser.add_subparsers(metavar="ACTION", required=True)
-    listed = actions.add_parser("list", help="held calls, newest first")
+    listed = add_command(actions, "list", "held calls, newest first", _PORT)
     listed.add_argument(
         "--status", default="pending", choices=[*map(str, ReviewStatus), "all"], help="which (default: pending)"
     )
     listed.set_defaults(handler=_list)
-    shown = actions.add_parser("show", help="one held call whole: what will run, why it is held, what led here")
+    shown = add_command(actions, "show", "one held call whole: what will run, why it is held, what led here", _PORT)
     shown.set_defaults(handler=_show)
-    approve = actions.add_parser("approve", help="say yes to exactly the call that was shown")
+    approve = add_command(actions, "approve", "say yes to exactly the call that was shown; it runs once", _PORT)
     approve.add_argument("--digest", required=True, help="the digest as `review show` printed it")
     approve.set_defaults(handler=_approve)
-    reject = actions.add_parser("reject", help="say no; the comment goes back to the model")
+    reject = add_command(actions, "reject", "say no; the comment goes back to the model", _PORT)
     reject.set_defaults(handler=_reject)
     for action in (shown, approve, reject):
         action.add_argument("review", metavar="REVIEW", help="the review's id, as `review list` printed it")

@@ -12,8 +12,11 @@ from typing import Any
 
 import orjson
 
+from proxy import settings
+from proxy.adapters.yaml_file import YamlError
 from proxy.cli.common import UNREACHABLE, USAGE, Failure, clean, json_argument
 
+SETTINGS = "sidegate.yaml"
 REVIEW_URL = "http://127.0.0.1:8902"
 TIMEOUT = 30  # seconds
 
@@ -29,8 +32,7 @@ def review_port_arguments(parser: argparse.ArgumentParser) -> None:
     """`--url`, `--token-file` and `--json`."""
     parser.add_argument(
         "--url",
-        default=REVIEW_URL,
-        help=f"the review port (default: {REVIEW_URL}); SSL_CERT_FILE names a CA of your own",
+        help=f"the review port (default: that of ./{SETTINGS}, else {REVIEW_URL}); SSL_CERT_FILE names a CA of your own",
     )
     parser.add_argument(
         "--token-file",
@@ -47,7 +49,8 @@ def ask(args: argparse.Namespace, method: str, path: str, body: Mapping[str, Any
 
     Raises Failure: 1 with the refusal's sentence, 64 for a URL or token file that is none, 69 if the port is not there.
     """
-    request = _request(args, method, path, body)
+    url = address() if args.url is None else args.url
+    request = _request(url, args.token_file, method, path, body)
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}), _NoRedirect())
     try:
         with opener.open(request, timeout=TIMEOUT) as response:
@@ -56,12 +59,22 @@ def ask(args: argparse.Namespace, method: str, path: str, body: Mapping[str, Any
         raise Failure(_refusal(error)) from None
     except (OSError, http.client.HTTPException) as error:
         why = clean(getattr(error, "reason", error) or type(error).__name__)
-        raise Failure(f"the review port {args.url} does not answer: {why}", exit_code=UNREACHABLE) from None
+        raise Failure(f"the review port {url} does not answer: {why}", exit_code=UNREACHABLE) from None
     try:
         json.loads(answer)
     except ValueError:
-        raise Failure(f"what answers at {args.url} is no review port", exit_code=UNREACHABLE) from None
+        raise Failure(f"what answers at {url} is no review port", exit_code=UNREACHABLE) from None
     return answer
+
+
+def address() -> str:
+    """The review port of the settings in this directory; the usual one where there are none that can be read."""
+    try:
+        listen = settings.read(Path(SETTINGS)).review_port
+    except (settings.SettingsError, YamlError):
+        return REVIEW_URL
+    host = {"": "127.0.0.1", "0.0.0.0": "127.0.0.1"}.get(listen.host, listen.host)  # noqa: S104 - told apart, not bound
+    return f"{'https' if listen.certificate else 'http'}://{f'[{host}]' if ':' in host else host}:{listen.port}"
 
 
 def name(text: str) -> str:
@@ -86,17 +99,28 @@ def _as_written(text: str) -> orjson.Fragment:
 
 
 def _request(
-    args: argparse.Namespace, method: str, path: str, body: Mapping[str, Any] | None
+    url: str, token_file: Path, method: str, path: str, body: Mapping[str, Any] | None
 ) -> urllib.request.Request:
-    parts = urllib.parse.urlsplit(args.url)
-    if parts.scheme not in {"http", "https"} or not parts.netloc or not args.url.isprintable() or " " in args.url:
-        raise Failure(f"--url: {clean(args.url)!r} is no address such as {REVIEW_URL}", exit_code=USAGE)
+    if not _is_address(url):
+        raise Failure(f"--url: {clean(url)!r} is no address such as {REVIEW_URL}", exit_code=USAGE)
     return urllib.request.Request(  # noqa: S310 - http or https, looked at above
-        args.url.rstrip("/") + path,
+        url.rstrip("/") + path,
         method=method,
         data=None if body is None else json.dumps(body).encode(),
-        headers={"authorization": f"Bearer {_token(args.token_file)}", "content-type": "application/json"},
+        headers={"authorization": f"Bearer {_token(token_file)}", "content-type": "application/json"},
     )
+
+
+def _is_address(url: str) -> bool:
+    try:
+        parts = urllib.parse.urlsplit(url)
+        return parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0 and _one_word(url)
+    except ValueError:  # no such port, or half an IPv6 address
+        return False
+
+
+def _one_word(text: str) -> bool:
+    return text != "" and text.isascii() and text.isprintable() and " " not in text
 
 
 def _token(path: Path) -> str:
@@ -106,7 +130,7 @@ def _token(path: Path) -> str:
         raise Failure(f"{path}: {error.strerror}", exit_code=USAGE) from None
     except UnicodeDecodeError:
         token = ""
-    if not token or not token.isascii() or not token.isprintable() or " " in token:
+    if not _one_word(token):
         raise Failure(f"{path}: holds no token (one line, no spaces)", exit_code=USAGE)
     return token
 

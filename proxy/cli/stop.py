@@ -2,10 +2,11 @@
 
 import argparse
 
-from proxy.cli.common import OK, USAGE, Failure, clean, say
+from proxy.cli.common import OK, USAGE, Failure, add_command, clean, say
 from proxy.cli.review_client import ask, read, review_port_arguments
 from proxy.core.story import ascii_json
 
+_ABOUT = "Asks the review port of the running sidecar; the reviewer needs the role `operator`."
 _SCOPES = ("all", "conversation", "principal", "agent", "tool", "system")
 
 
@@ -15,7 +16,7 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
         ("stop", "POST", "refuse calls from now on"),
         ("resume", "DELETE", "lift a stop"),
     ):
-        parser = subparsers.add_parser(verb, help=text, description=f"{text}; needs the role `operator`")
+        parser = add_command(subparsers, verb, text, _ABOUT)
         parser.add_argument("scope", choices=_SCOPES, help="what to stop")
         parser.add_argument("name", nargs="?", default="", help="which one, by name or id (not for `all`)")
         review_port_arguments(parser)

@@ -47,6 +47,7 @@ class State:
     switches: dict[str, dict[str, Any]] = field(default_factory=dict)
     principals: dict[str, dict[str, int]] = field(default_factory=dict)
     dirty: set[Key] = field(default_factory=set)
+    unsaved: set[str] = field(default_factory=set)  # calls that began after the last checkpoint: it need not hear of their end
 
     def conversation(self, name: str) -> Conversation | None:
         """A conversation by id, from memory or from the checkpoint; the implicit one is always there."""
@@ -161,13 +162,14 @@ class State:
             "day": self.day,
         }
         self.dirty.add(("executing", record["call"]))
+        self.unsaved.add(record["call"])
         if record["review"] is not None:
             self._replace(spent(self.holds[record["review"]], record["seq"]))
 
     def _terminal(self, record: Mapping[str, Any]) -> None:
         running = self.executing.pop(record["call"], None)
         if running is not None:
-            self.dirty.add(("executing", record["call"]))
+            self._no_longer_executing(record["call"])
             self._end(running, record)
         name = record["conversation"]
         conversation = self.conversation(name) if name else None
@@ -176,6 +178,13 @@ class State:
         conversation.numbered(record["number"])
         conversation.answered(record["digest"], record["code"], ok=bool(record["ok"]))
         self.dirty.add(("conversation", conversation.id))
+
+    def _no_longer_executing(self, call: str) -> None:
+        if call in self.unsaved:
+            self.unsaved.remove(call)
+            self.dirty.discard(("executing", call))
+        else:
+            self.dirty.add(("executing", call))
 
     def _end(self, running: Mapping[str, Any], record: Mapping[str, Any]) -> None:
         conversation = self._conversation(running["conversation"])

@@ -1,5 +1,6 @@
 """The agent port: tool calls, held calls, definitions, conversations (design section 5). Every route also under /c/{handle}."""
 
+import asyncio
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,7 +9,7 @@ from aiohttp import web
 
 from proxy.core import limits, strict_json
 from proxy.core.hold import hold_refusal
-from proxy.core.identity import present
+from proxy.core.identity import conflicting, present
 from proxy.core.policy_input import visible_input
 from proxy.core.review import Review, ReviewStatus
 from proxy.core.tool import Tool
@@ -16,12 +17,13 @@ from proxy.errors import Code, Refusal
 from proxy.model import Dialect, Presented, ToolCall, UnreadableCall
 from proxy.pipeline import Pipeline
 from proxy.register import Registrar
-from proxy.server.rescue import answered, json_response, rescue, too_large, unnamed
+from proxy.server.rescue import answered, json_response, rescue, too_large
 from proxy.wire import dialects
 from proxy.wire.batch import Batch, Definition
 from proxy.wire.common import read_arguments
 
 MAX_WAIT = 60.0
+BODY_SECONDS = 5.0
 LOOPBACK = frozenset({"127.0.0.1", "localhost", "[::1]"})
 
 
@@ -37,7 +39,6 @@ class AgentPort:
     def application(self) -> web.Application:
         """All routes in one table."""
         app = web.Application(middlewares=[rescue], client_max_size=self.body_bytes)
-        app.on_response_prepare.append(unnamed)
         routes = [
             ("POST", "/v1/tool-calls", self.tool_calls),
             ("GET", "/v1/tool-calls/{id}", self.state),
@@ -79,14 +80,13 @@ class AgentPort:
         if review.status is not ReviewStatus.APPROVED:
             raise hold_refusal(review)
         call = self.pipeline.held.get(review.id) or _rebuilt(review)
-        presented, refusal = self._presented(request)
-        if refusal is not None:
-            raise refusal
+        presented = self._named(request)
         answers = await self.pipeline.handle_all([call], presented, resumes=review.call_id)
         return answered(answers, Batch(dialect=call.dialect, items=(call,), many=False))
 
     async def result(self, request: web.Request) -> web.Response:
         """The agent's own result of a call handed over to it: `{"handle", "result"}`."""
+        self._refuse_browsers(request)
         tree = strict_json.read_tree(await self._body(request))
         if not isinstance(tree, dict) or tree.keys() != {"handle", "result"} or not isinstance(tree["handle"], str):
             raise Refusal(Code.INVALID_CALL, 'a report is {"handle": "...", "result": ...}')
@@ -97,10 +97,7 @@ class AgentPort:
     async def tools(self, request: web.Request) -> web.Response:
         """The definitions that this principal may use, ready for a model request."""
         wire = dialects.named(request.query.get("dialect", Dialect.NATIVE))
-        presented, refusal = self._presented(request)
-        if refusal is not None:
-            raise refusal
-        tools = await visible_tools(self.pipeline, presented)
+        tools = await visible_tools(self.pipeline, self._named(request))
         body = wire.definitions([_definition(tool) for tool in tools])
         etag = f'"{hashlib.sha256(body).hexdigest()[:32]}"'
         if request.headers.get("if-none-match") == etag:
@@ -109,13 +106,11 @@ class AgentPort:
 
     async def register(self, request: web.Request) -> web.Response:
         """Bind a conversation to its user; answers the handle, once."""
-        presented, refusal = self._presented(request)
-        if refusal is not None:
-            raise refusal
+        presented, name = self._named(request), request.match_info["id"]
+        if presented.conversation not in (None, name):
+            raise conflicting("the path and the request name two conversations")
         body = await self._body(request) if request.can_read_body else b"{}"
-        handle, registered = await self.registrar.register(
-            request.match_info["id"], presented.token, body, handle=presented.handle
-        )
+        handle, registered = await self.registrar.register(name, presented.token, body, handle=presented.handle)
         document = {
             "conversation": registered.conversation,
             "handle": handle,
@@ -126,9 +121,7 @@ class AgentPort:
 
     async def add_request(self, request: web.Request) -> web.Response:
         """A later turn of the user."""
-        presented, refusal = self._presented(request)
-        if refusal is not None:
-            raise refusal
+        presented = self._named(request)
         registered = await self.registrar.add_request(request.match_info["id"], presented, await self._body(request))
         return json_response(strict_json.write({"conversation": registered.conversation, "turn": registered.turns}))
 
@@ -140,6 +133,12 @@ class AgentPort:
             return present(pairs, request.match_info.get("handle")), None
         except Refusal as refusal:
             return Presented(), refusal
+
+    def _named(self, request: web.Request) -> Presented:
+        presented, refusal = self._presented(request)
+        if refusal is not None:
+            raise refusal
+        return presented
 
     def _refuse_browsers(self, request: web.Request) -> None:
         # A web page that the user visits must not reach the loopback port: by its origin, or by rebinding a name to it.
@@ -159,15 +158,16 @@ class AgentPort:
         if (request.charset or "utf-8").lower() != "utf-8":
             raise Refusal(Code.INVALID_CALL, "the charset must be utf-8")
         try:
-            return await request.read()
+            # Also the end of a body whose framing broke while it was read: aiohttp tells its reader nothing of that.
+            async with asyncio.timeout(BODY_SECONDS):
+                return await request.read()
         except web.HTTPRequestEntityTooLarge:
             raise too_large(self.body_bytes) from None
+        except TimeoutError:
+            raise Refusal(Code.INVALID_CALL, f"the body was not there within {BODY_SECONDS:.0f} s") from None
 
     async def _held(self, request: web.Request) -> Review:
-        presented, refusal = self._presented(request)
-        if refusal is not None:
-            raise refusal
-        caller = await self.pipeline.identify(presented)
+        caller = await self.pipeline.identify(self._named(request))
         for review in await self.pipeline.reviews.find(call_id=request.match_info["id"]):
             if review.conversation == caller.conversation and caller.registered:
                 return review

@@ -1,14 +1,27 @@
 """Binding the three ports."""
 
+import asyncio
 import ssl
 from dataclasses import dataclass, field
+from typing import Any
 
 from aiohttp import web
+from aiohttp.web_protocol import RequestHandler
 
+from proxy.errors import Code, Refusal
+from proxy.server.rescue import refused, unnamed
 from proxy.settings import Listen
 
 MAX_HEADERS = 16 << 10  # bytes of one header line, baggage included
-KEEP_ALIVE = 75.0
+_HTTP: dict[str, Any] = {
+    "access_log": None,  # the audit journal is the record
+    "keepalive_timeout": 75.0,
+    # What is left of a body that was refused is read for so long: closing at once would take the answer away with it.
+    "lingering_time": 0.5,
+    "max_line_size": MAX_HEADERS,
+    "max_field_size": MAX_HEADERS,
+    "auto_decompress": False,
+}
 
 
 @dataclass(slots=True)
@@ -16,23 +29,15 @@ class Listeners:
     """What is bound. Closing stops to accept at once and waits for handlers under way."""
 
     runners: list[web.AppRunner] = field(default_factory=list)
-    complete: bool = False  # set when every port is bound
+    complete: bool = False  # all ports are bound
 
     async def bind(self, application: web.Application, listen: Listen) -> None:
         """Serve an application. A handler is cancelled when its caller hangs up: a held call must not outlive its waiter.
 
         Raises OSError if the address is taken.
         """
-        runner = web.AppRunner(
-            application,
-            handler_cancellation=True,
-            access_log=None,  # the audit journal is the record
-            keepalive_timeout=KEEP_ALIVE,
-            shutdown_timeout=1.0,
-            max_line_size=MAX_HEADERS,
-            max_field_size=MAX_HEADERS,
-            auto_decompress=False,
-        )
+        application.on_response_prepare.append(unnamed)
+        runner = _Runner(application, handler_cancellation=True, shutdown_timeout=1.0)
         await runner.setup()
         self.runners.append(runner)
         site: web.BaseSite
@@ -54,6 +59,34 @@ class Listeners:
         """Close every connection."""
         for runner in reversed(self.runners):
             await runner.cleanup()
+
+
+class _Connection(RequestHandler):
+    """A connection whose answer to what is not HTTP is ours: aiohttp's own quotes the bad bytes (a token may be among them)
+    in the answer and in the log, and names itself."""
+
+    def handle_error(
+        self,
+        request: web.BaseRequest,  # noqa: ARG002 - the signature is aiohttp's
+        status: int = 500,
+        exc: BaseException | None = None,  # noqa: ARG002 - see above
+        message: str | None = None,  # noqa: ARG002 - see above
+    ) -> web.StreamResponse:
+        response = refused(Refusal(Code.INVALID_CALL, "the request is not valid HTTP"), status)
+        response.headers["server"] = "sidegate"
+        response.force_close()
+        return response
+
+
+class _Server(web.Server):
+    def __call__(self) -> RequestHandler:
+        return _Connection(self, loop=asyncio.get_running_loop(), **_HTTP)
+
+
+class _Runner(web.AppRunner):
+    async def _make_server(self) -> web.Server:
+        made = await super()._make_server()
+        return _Server(made.request_handler, request_factory=made.request_factory, handler_cancellation=True)
 
 
 def _tls(listen: Listen) -> ssl.SSLContext | None:

@@ -14,7 +14,7 @@ from proxy.core.reviewer import refuse_unless_operator, refuse_unless_reviewer
 from proxy.errors import Code, Refusal
 from proxy.model import Principal
 from proxy.ports import Conversations, Reviews, TokenVerifier
-from proxy.server.rescue import json_response, rescue, unnamed
+from proxy.server.rescue import json_response, rescue
 
 SCOPES = frozenset({"all", "conversation", "principal", "agent", "tool", "system"})
 MAX_COMMENT = 1000
@@ -32,7 +32,6 @@ class ReviewPort:
     def application(self) -> web.Application:
         """All routes in one table."""
         app = web.Application(middlewares=[rescue], client_max_size=1 << 16)
-        app.on_response_prepare.append(unnamed)
         for method, path, handler in (
             ("GET", "/v1/reviews", self.listed),
             ("GET", "/v1/reviews/{id}", self.shown),

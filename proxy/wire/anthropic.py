@@ -14,12 +14,12 @@ _BLOCKS = frozenset({"tool_use", "text", "thinking", "redacted_thinking"})
 
 def recognizes(item: Any) -> bool:
     """Whether one item of a body is a content block of this API."""
-    return isinstance(item, dict) and item.get("type") in _BLOCKS
+    return common.type_of(item) in _BLOCKS
 
 
 def parse(tree: Any) -> Batch | None:
     """One `tool_use` block, a list of blocks, or a whole assistant message; None if the body is of another shape."""
-    if isinstance(tree, dict) and tree.get("type") == "tool_use":
+    if common.type_of(tree) == "tool_use":
         blocks, many = [tree], False
     elif _is_message(tree):
         blocks, many = tree["content"], True
@@ -27,11 +27,11 @@ def parse(tree: Any) -> Batch | None:
         blocks, many = tree, True
     else:
         return None
-    reason = "\n".join(b["text"] for b in blocks if _is(b, "text") and isinstance(b.get("text"), str))
+    reason = "\n".join(b["text"] for b in blocks if common.type_of(b) == "text" and isinstance(b.get("text"), str))
     items = tuple(
         common.call(DIALECT, block, keys=("id", "name", "input"), reason=reason)
         for block in blocks
-        if _is(block, "tool_use")
+        if common.type_of(block) == "tool_use"
     )
     return Batch(dialect=DIALECT, items=items, many=many)
 
@@ -62,7 +62,3 @@ def _is_message(tree: Any) -> bool:
     if not isinstance(tree, dict) or tree.get("role") != "assistant" or "tool_calls" in tree:
         return False
     return isinstance(tree.get("content"), list)
-
-
-def _is(block: Any, kind: str) -> bool:
-    return isinstance(block, dict) and block.get("type") == kind

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterable, Mapping
+from decimal import Decimal
 from typing import Any
 
 from proxy.core import strict_json
@@ -13,6 +14,8 @@ MAX_REASON = 1000
 MAX_NAME = 256
 
 _ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
+# A double tells 15 digits apart always and is zero below 5e-324: only beyond that can a fraction be lost.
+_LONG_FRACTION = re.compile(rb"[0-9.]{17}|[0-9][eE]-[0-9]{3}")
 
 
 def call(
@@ -64,7 +67,42 @@ def read_arguments(given: Any, *, text_allowed: bool) -> Arguments:
             Code.INVALID_ARGUMENTS, f"arguments must be an object, got {_kind(given)}", fix="send a JSON object"
         )
     raw = strict_json.write(given)
+    if _LONG_FRACTION.search(raw):
+        _refuse_lost_fractions(given)
     return Arguments(raw=raw, tree=given, value=strict_json.read_values(raw))
+
+
+def type_of(item: Any) -> str:
+    """The `type` of one item of a body; empty if it has none, or one that is not a text."""
+    kind = item.get("type") if isinstance(item, dict) else None
+    return kind if isinstance(kind, str) else ""
+
+
+def _refuse_lost_fractions(given: Mapping[str, Any]) -> None:
+    """Numbers are judged as doubles and sent as they were written: one must not be judged whole that is not."""
+    pending: list[Any] = [given]
+    while pending:
+        item = pending.pop()
+        if isinstance(item, dict | list):
+            pending.extend(item.values() if isinstance(item, dict) else item)
+            continue
+        token = strict_json.number_token(item)
+        if token is None or not float(token).is_integer():
+            continue
+        if not _whole(token):
+            raise Refusal(
+                Code.INVALID_ARGUMENTS,
+                "a number has more digits than can be told apart",
+                fix="round it to 15 significant digits, or send it as a text if the tool takes one",
+            )
+
+
+def _whole(token: str) -> bool:
+    try:
+        exact = Decimal(token)
+        return exact == exact.to_integral_value()
+    except ArithmeticError:  # an exponent beyond what even decimals have
+        return False
 
 
 def refuse_repeated_ids(items: Iterable[ToolCall | UnreadableCall]) -> tuple[ToolCall | UnreadableCall, ...]:

@@ -13,7 +13,7 @@ DIALECT = Dialect.OPENAI_CHAT
 
 def recognizes(item: Any) -> bool:
     """Whether one item of a body is a chat tool call."""
-    return isinstance(item, dict) and ("function" in item or item.get("type") == "custom")
+    return isinstance(item, dict) and ("function" in item or common.type_of(item) == "custom")
 
 
 def parse(tree: Any) -> Batch | None:

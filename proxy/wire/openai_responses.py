@@ -10,22 +10,23 @@ from proxy.wire.batch import Batch, Definition
 
 DIALECT = Dialect.OPENAI_RESPONSES
 _CALLS = frozenset({"function_call", "custom_tool_call"})
+_ITEMS = _CALLS | {"message", "reasoning"}
 
 
 def recognizes(item: Any) -> bool:
     """Whether one item of a body is an item of this API."""
-    return isinstance(item, dict) and (item.get("type") in _CALLS or item.get("type") in {"message", "reasoning"})
+    return common.type_of(item) in _ITEMS
 
 
 def parse(tree: Any) -> Batch | None:
     """One function call, an output list, or a whole response object; None if the body is of another shape."""
-    if isinstance(tree, dict) and tree.get("type") in _CALLS:
+    if common.type_of(tree) in _CALLS:
         return Batch(dialect=DIALECT, items=(_call(tree, None),), many=False)
     output = tree.get("output") if isinstance(tree, dict) and tree.get("object") == "response" else tree
     if not isinstance(output, list) or not output or not any(recognizes(item) for item in output):
         return None
     reason = _said(output)
-    calls = tuple(_call(item, reason) for item in output if isinstance(item, dict) and item.get("type") in _CALLS)
+    calls = tuple(_call(item, reason) for item in output if common.type_of(item) in _CALLS)
     return Batch(dialect=DIALECT, items=calls, many=True)
 
 
@@ -56,6 +57,6 @@ def _call(item: dict[str, Any], reason: Any) -> ToolCall | UnreadableCall:
 
 
 def _said(output: list[Any]) -> str:
-    messages = [item for item in output if isinstance(item, dict) and item.get("type") == "message"]
-    blocks = [block for message in messages for block in (message.get("content") or []) if isinstance(block, dict)]
+    contents = [item.get("content") for item in output if common.type_of(item) == "message"]
+    blocks = [block for content in contents if isinstance(content, list) for block in content if isinstance(block, dict)]
     return "\n".join(block["text"] for block in blocks if isinstance(block.get("text"), str))

@@ -116,6 +116,7 @@ async def test_a_short_fault_of_the_database_passes_and_a_long_one_refuses_every
         who = await register(store)
         with closing(sqlite3.connect(rig.database, isolation_level=None)) as other:
             other.execute("BEGIN IMMEDIATE")
+            await register(store, "quiet")
             await store.log.save()
             await run(store, who, checked(STOCK))
             facts = await store.calls.reserve("c", who, what := checked(STOCK))
@@ -135,6 +136,7 @@ async def test_a_short_fault_of_the_database_passes_and_a_long_one_refuses_every
         assert facts.history.counters == {"calls": 1}
     async with rig.opened() as store:
         assert (await store.calls.reserve("e", who, checked(STOCK))).history.counters == {"calls": 2}
+        assert await store.conversations.conversation(conversation_id="quiet") is not None
 
 
 @pytest.mark.parametrize("how", ["missing", "garbage", "row"])

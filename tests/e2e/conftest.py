@@ -1,5 +1,6 @@
 """Sidecars for tests: one of its own, or one that a whole module shares."""
 
+import inspect
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -8,15 +9,24 @@ import pytest_asyncio
 
 from tests.e2e.rig import Rig, rig
 
+HERE = Path(__file__).parent
 
-@pytest.fixture
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """All tests of a module that are coroutines share one event loop, as they share one sidecar."""
+    for item in items:
+        if HERE in item.path.parents and inspect.iscoroutinefunction(getattr(item, "function", None)):
+            item.add_marker(pytest.mark.asyncio(loop_scope="module"), append=False)
+
+
+@pytest_asyncio.fixture(loop_scope="module")
 async def prepared(tmp_path: Path) -> AsyncIterator[Rig]:
     """A rig whose sidecar the test starts."""
     async with rig(tmp_path) as made:
         yield made
 
 
-@pytest.fixture
+@pytest_asyncio.fixture(loop_scope="module")
 async def running(prepared: Rig) -> Rig:
     """A rig with its sidecar running."""
     await prepared.start()

@@ -111,7 +111,7 @@ class Rig:
     async def ready(self) -> bool:
         """Whether the probe port says so."""
         if self.process is not None and self.process.poll() is not None:
-            raise AssertionError(f"the sidecar ended with {self.process.returncode}:\n{self.log()[-4000:]}")
+            raise AssertionError(f"the sidecar ended with {self.process.returncode}:\n{self.log()[-1500:]}")
         with contextlib.suppress(aiohttp.ClientError):
             async with self.session.get(self.url("probe") + "/healthz/ready") as response:
                 return response.status == 200
@@ -139,7 +139,7 @@ class Rig:
         end = time.monotonic() + seconds
         while not await holds():
             if time.monotonic() > end:
-                raise AssertionError(f"not within {seconds} s: {what}\n{self.log()[-4000:]}")
+                raise AssertionError(f"not within {seconds} s: {what}\n{self.log()[-1500:]}")
             await asyncio.sleep(0.01)
 
     async def until_true(self, holds: Callable[[], bool], what: str, seconds: float = 20.0) -> None:
@@ -212,6 +212,12 @@ class Rig:
         status, answer = await self.put(conversation, self.users[user], **body)
         assert status == 200, answer
         return str(answer["handle"])
+
+    def revoke(self, user: str) -> None:
+        """Take a user's tokens out of the file."""
+        path = self.folder / "tokens.yaml"
+        lines = [line for line in path.read_text().splitlines(keepends=True) if f'"{user}"' not in line]
+        path.write_text("".join(lines))
 
     async def put(
         self, conversation: str, token: str, headers: dict[str, str] | None = None, **body: Any

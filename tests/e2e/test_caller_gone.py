@@ -3,12 +3,8 @@
 import os
 import signal
 
-import pytest
-
 from tests.e2e.gates import Gate
 from tests.e2e.rig import Rig
-
-pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 
 def prepare(rig: Rig) -> None:

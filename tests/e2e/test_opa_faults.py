@@ -4,11 +4,7 @@ import os
 import signal
 import time
 
-import pytest
-
 from tests.e2e.rig import Rig
-
-pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 
 async def test_a_killed_opa_is_started_again_and_calls_in_the_gap_are_refused(shared: Rig) -> None:

@@ -51,7 +51,7 @@ async def test_sigterm_lets_calls_end(prepared: Rig) -> None:
     opa = prepared.opa_pid()
 
     async def two_in_flight() -> bool:
-        return (await prepared.review("GET", "/v1/status"))[1]["in_flight"] == 2
+        return bool((await prepared.review("GET", "/v1/status"))[1]["in_flight"] == 2)
 
     async with kept_connection(prepared) as late:
         os.kill(opa, signal.SIGSTOP)

@@ -12,8 +12,6 @@ import pytest_asyncio
 from tests.e2e.rig import Rig, rig
 from tests.e2e.stub_opa import Misbehaving, StubOpa, respond, say
 
-pytestmark = pytest.mark.asyncio(loop_scope="module")
-
 DEADLINE = 0.4  # seconds, the setting
 SLACK = 2.0  # seconds for two busy cores
 

@@ -14,8 +14,6 @@ import pytest
 from tests.e2e.rig import CREDENTIAL, Received, Rig, reply, tool
 from tests.e2e.upstream import Answering
 
-pytestmark = pytest.mark.asyncio(loop_scope="module")
-
 LIMIT = 0.6  # seconds, the tools' timeout
 INNER_LIFE = re.compile(
     r"127\.0\.0\.1|localhost|:\d{4,5}|aiohttp|asyncio|Errno|Error|Exception|Traceback|http://", re.ASCII
@@ -75,7 +73,7 @@ async def reset(_: Received, writer: asyncio.StreamWriter) -> None:
 async def slowly(_: Received, writer: asyncio.StreamWriter) -> None:
     """A byte now and then, for longer than the limit."""
     writer.write(b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 1000\r\n\r\n")
-    for _ in range(40):
+    for _drop in range(40):
         writer.write(b"1")
         await writer.drain()
         await asyncio.sleep(LIMIT / 20)
@@ -83,7 +81,8 @@ async def slowly(_: Received, writer: asyncio.StreamWriter) -> None:
 
 HALF = b'HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 100\r\n\r\n{"half"'
 ENDLESS = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\n\r\n" + b"[" + b"1," * (5 << 20)
-SPLIT = b'HTTP/1.1 200 OK\r\ncontent-type: application/json\r\n\r\n{"a":1}'
+REDIRECT = b"HTTP/1.1 307 Go\r\nlocation: http://127.0.0.1:1/x\r\ncontent-length: 0\r\n\r\n"
+ENCODED = base64.b64encode(b"x" + CREDENTIAL.encode()).decode()
 FAULTS: dict[str, tuple[Answering, str, str]] = {
     "resetting": (reset, "outcome_unknown", "unknown"),
     "closing without an answer": (raw(b"", close=True), "outcome_unknown", "unknown"),
@@ -104,10 +103,10 @@ FAULTS: dict[str, tuple[Answering, str, str]] = {
     "503": (says(b"{}", status="503 No"), "tool_failed", "unknown"),
     "401": (says(b"{}", status="401 No"), "tool_failed", "yes"),
     "404": (says(b"{}", status="404 No"), "tool_failed", "yes"),
-    "redirect": (raw(b"HTTP/1.1 307 Go\r\nlocation: http://127.0.0.1:1/x\r\ncontent-length: 0\r\n\r\n", close=False), "tool_failed", "yes"),
+    "redirect": (raw(REDIRECT, close=False), "tool_failed", "yes"),
     "echoing the credential": (says(json.dumps({"k": CREDENTIAL}).encode()), "result_withheld", "yes"),
-    "echoing it encoded": (says(json.dumps([base64.b64encode(b"x" + CREDENTIAL.encode()).decode()]).encode()), "result_withheld", "yes"),
-}  # fmt: skip
+    "echoing it encoded": (says(json.dumps([ENCODED]).encode()), "result_withheld", "yes"),
+}
 
 
 @pytest.mark.parametrize("fault", FAULTS)

@@ -37,6 +37,13 @@ def write(tree: Any, *, spaced: bool = False) -> str:
     return json.dumps(tree, ensure_ascii=False)
 
 
+def backwards(tree: Any) -> Any:
+    """The same with the keys of every object in reverse order."""
+    if isinstance(tree, dict):
+        return {key: backwards(tree[key]) for key in reversed(tree)}
+    return [backwards(item) for item in tree] if isinstance(tree, list) else tree
+
+
 def _object(options: Mapping[str, Any], schema: Mapping[str, Any]) -> dict[str, Any]:
     properties, required = schema.get("properties", {}), schema.get("required", ())
     tree = {}

@@ -92,7 +92,8 @@ def wheel() -> Path:
 
 def pinned() -> str:
     """Name and version of the data set."""
-    return re.findall(r"^(\S+==\S+)", REQUIREMENTS.read_text(), re.MULTILINE)[0]
+    named: list[str] = re.findall(r"^(\S+==\S+)", REQUIREMENTS.read_text(), re.MULTILINE)
+    return named[0]
 
 
 def references(archive: zipfile.ZipFile) -> Iterator[Reference]:

@@ -1,6 +1,7 @@
 """What a run has shown, by plain comparison; nothing here knows how the proxy decides."""
 
 import json
+import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -10,7 +11,7 @@ from typing import Any
 from tests.suites.bfcl.calls import Call, write
 from tests.suites.bfcl.mutants import Mutant
 from tests.suites.bfcl.send import Key, Recorded
-from tests.suites.bfcl.shapes import SHAPES, Said
+from tests.suites.bfcl.shapes import SHAPES, Said, sent
 from tests.suites.bfcl.work import Suite
 
 EXCEPTIONS = Path(__file__).with_name("exceptions.json")
@@ -24,12 +25,15 @@ class Findings:
     accepted: Counter[str] = field(default_factory=Counter)
     mutants: Counter[str] = field(default_factory=Counter)
     mutants_refused: Counter[str] = field(default_factory=Counter)
-    exceptions: dict[str, tuple[str, str]] = field(default_factory=dict)  # id -> what the proxy said, why the label is wrong
+    exceptions: dict[str, tuple[str, str]] = field(
+        default_factory=dict
+    )  # id -> what the proxy said, why the label is wrong
     unexplained: dict[str, str] = field(default_factory=dict)  # refused without a listed reason
     stale: list[str] = field(default_factory=list)  # listed as wrong, and accepted
     altered: list[str] = field(default_factory=list)  # other bytes arrived than were called for
     let_through: list[str] = field(default_factory=list)  # mutants not refused as invalid_arguments, naming the fault
     disagreements: list[str] = field(default_factory=list)  # between shapes, or between answer and record
+    misshown: list[str] = field(default_factory=list)  # tools whose definition demands less or other than was published
     strays: list[str] = field(default_factory=list)  # requests at the upstream that no accepted call explains
 
     @property
@@ -44,7 +48,15 @@ class Findings:
     @property
     def clean(self) -> bool:
         """Whether nothing departs; the share is judged apart."""
-        found = (self.unexplained, self.stale, self.altered, self.let_through, self.disagreements, self.strays)
+        found = (
+            self.unexplained,
+            self.stale,
+            self.altered,
+            self.let_through,
+            self.disagreements,
+            self.misshown,
+            self.strays,
+        )
         return not any(found) and self.mutants == self.mutants_refused
 
 
@@ -87,10 +99,24 @@ def judge_mutants(found: Findings, made: Mapping[str, tuple[Call, Mutant]], said
             found.let_through.append(f"{call_id} ({mutant.kind}): {answers[0].code} {answers[0].message}")
 
 
+def judge_definitions(found: Findings, suite: Suite, definitions: Mapping[str, Mapping[str, Any]]) -> None:
+    """What a model is shown in each shape: every tool, with the translated schema, closed and otherwise unchanged."""
+    wanted = {name: schema for name, _, schema in suite.tools}
+    for shape, listed in definitions.items():
+        found.misshown += [f"{name} ({shape})" for name in sorted(wanted.keys() ^ listed.keys())]
+        for name in wanted.keys() & listed.keys():
+            if listed[name].get("additionalProperties") is not False or _opened(listed[name]) != wanted[name]:
+                found.misshown.append(f"{name} ({shape}): {json.dumps(listed[name])}")
+
+
 def judge_records(found: Findings, said: Mapping[Key, Said], records: Mapping[Key, Recorded]) -> None:
     """The four shapes of each call: one decision, one code, one digest; and what the agent was told is what was recorded."""
-    found.disagreements += [f"{shape} {call_id}: no record" for shape, call_id in said if (shape, call_id) not in records]
-    found.disagreements += [f"{shape} {call_id}: recorded, not answered" for shape, call_id in records.keys() - said.keys()]
+    found.disagreements += [
+        f"{shape} {call_id}: no record" for shape, call_id in said if (shape, call_id) not in records
+    ]
+    found.disagreements += [
+        f"{shape} {call_id}: recorded, not answered" for shape, call_id in records.keys() - said.keys()
+    ]
     if found.disagreements:
         return
     for key, answer in said.items():
@@ -99,18 +125,30 @@ def judge_records(found: Findings, said: Mapping[Key, Said], records: Mapping[Ke
         if answer.code is None and (records[key].effect, records[key].digest is None) != ("allow", False):
             found.disagreements.append(f"{key}: ran without an allow or a digest on record")
     for call_id in dict.fromkeys(call_id for _, call_id in said):
-        seen = {(records[s, call_id], said[s, call_id].message) for s in SHAPES}
+        seen = {(records[s, call_id], _faults(said[s, call_id].message)) for s in SHAPES}
         if len(seen) != 1:
             found.disagreements.append(f"{call_id}: {sorted(map(str, seen))}")
 
 
 def judge_upstream(found: Findings, suite: Suite, valid: Sequence[str], received: Sequence[Any]) -> None:
     """The upstream got each accepted call once per shape and nothing else."""
-    wanted = Counter({_as_sent(suite.calls[call_id]): 0 for call_id in valid})
-    for call_id in valid:
-        wanted[_as_sent(suite.calls[call_id])] += len(SHAPES)
+    wanted = Counter(_as_sent(shape, suite.calls[call_id]) for call_id in valid for shape in SHAPES)
     arrived = Counter((request.target, request.body.decode()) for request in received)
     found.strays += [f"{times:+d} {at}" for at, times in _difference(arrived, wanted)]
+
+
+def _opened(schema: Any) -> Any:
+    """A schema of this data set without the closing of its levels, a keyword that the data set does not have."""
+    if not isinstance(schema, dict):
+        return schema
+    rest = {key: value for key, value in schema.items() if key != "additionalProperties"}
+    if "properties" in rest:
+        rest["properties"] = {name: _opened(sub) for name, sub in rest["properties"].items()}
+    return rest | ({"items": _opened(rest["items"])} if "items" in rest else {})
+
+
+def _faults(message: str) -> frozenset[str]:
+    return frozenset(re.split("; |: ", message))  # in whatever order: it follows the order of keys
 
 
 def _difference(one: Counter[Any], other: Counter[Any]) -> Iterator[tuple[Any, int]]:
@@ -120,9 +158,9 @@ def _difference(one: Counter[Any], other: Counter[Any]) -> Iterator[tuple[Any, i
 
 
 def _altered(call: Call, answers: Sequence[Said]) -> list[str]:
-    wanted = _as_sent(call)
-    return [f"{call.id} ({s}): {a.body}" for s, a in zip(SHAPES, answers, strict=True) if (a.target, a.body) != wanted]
+    arrived = [(s, (a.target, a.body)) for s, a in zip(SHAPES, answers, strict=True)]
+    return [f"{call.id} ({shape}): {at}" for shape, at in arrived if at != _as_sent(shape, call)]
 
 
-def _as_sent(call: Call) -> tuple[str, str]:
-    return f"/{call.tool}", write(call.arguments)
+def _as_sent(shape: str, call: Call) -> tuple[str, str]:
+    return f"/{call.tool}", write(sent(shape, call))

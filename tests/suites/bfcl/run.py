@@ -17,9 +17,16 @@ from pathlib import Path
 
 from tests.e2e.rig import Rig, rig
 from tests.suites.bfcl.data import DataUnavailableError, wheel
-from tests.suites.bfcl.judge import Findings, judge_mutants, judge_records, judge_references, judge_upstream
+from tests.suites.bfcl.judge import (
+    Findings,
+    judge_definitions,
+    judge_mutants,
+    judge_records,
+    judge_references,
+    judge_upstream,
+)
 from tests.suites.bfcl.report import WHOLE, Outcome, as_json, as_markdown
-from tests.suites.bfcl.send import recorded, send
+from tests.suites.bfcl.send import definitions, recorded, send
 from tests.suites.bfcl.work import Suite, bodies, load, mutated, packed
 from tests.suites.bfcl.world import UNMAPPED, furnish
 
@@ -66,6 +73,7 @@ async def _run(suite: Suite, folder: Path) -> Outcome:
         with _timed(seconds, "start"):
             await sidecar.start()
         unmapped = await _unmapped(sidecar)
+        judge_definitions(found, suite, await definitions(sidecar))
         with _timed(seconds, "reference calls"):
             said = await send(sidecar, bodies(suite), "calls")
         valid = judge_references(found, suite, said)
@@ -76,7 +84,9 @@ async def _run(suite: Suite, folder: Path) -> Outcome:
         judge_upstream(found, suite, valid, sidecar.upstream.received)
         with _timed(seconds, "records"):
             ended = await sidecar.stop()
-            judge_records(found, said, recorded(sidecar))
+            records = recorded(sidecar)
+            del records["native", UNMAPPED]
+            judge_records(found, said, records)
             whole = ended == 0 and sidecar.verify() == 0
     return Outcome(
         findings=found,
@@ -89,7 +99,7 @@ async def _run(suite: Suite, folder: Path) -> Outcome:
 
 
 async def _unmapped(sidecar: Rig) -> str | None:
-    _, answer = await sidecar.call(await sidecar.register("unmapped"), UNMAPPED, {}, name_it="unmapped")
+    _, answer = await sidecar.call(await sidecar.register("unmapped"), UNMAPPED, {}, name_it=UNMAPPED)
     code: str | None = answer.get("refusal", {}).get("code")
     return code
 

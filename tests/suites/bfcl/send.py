@@ -1,14 +1,13 @@
 """Sends bodies to the running sidecar in every shape and gathers what was said, what arrived and what was recorded."""
 
 import asyncio
-import itertools
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from tests.e2e.rig import Rig
-from tests.suites.bfcl.shapes import SHAPES, Said, answers, request
+from tests.suites.bfcl.shapes import SHAPES, Said, answers, request, shown
 from tests.suites.bfcl.work import Body, conversations
 
 AT_ONCE = 12  # conversations in flight, each with one body at a time
@@ -42,6 +41,17 @@ async def send(rig: Rig, bodies: Sequence[Body], round_name: str) -> dict[Key, S
         for _ in range(AT_ONCE):
             group.create_task(worker())
     return said
+
+
+async def definitions(rig: Rig) -> dict[str, dict[str, Any]]:
+    """Shape -> tool name -> schema, as a model is shown them."""
+    headers = {"x-sidegate-conversation": await rig.register("definitions")}
+    found = {}
+    for shape in SHAPES:
+        url = f"{rig.url('agent')}/v1/tools?dialect={shape}"
+        async with rig.session.get(url, headers=headers) as response:
+            found[shape] = shown(shape, json.loads(await response.read()))
+    return found
 
 
 def recorded(rig: Rig) -> dict[Key, Recorded]:
@@ -78,9 +88,8 @@ async def _answered(rig: Rig, handle: str, shape: str, body: Body) -> Mapping[Ke
 
 
 def _records(rig: Rig) -> Iterator[dict[str, Any]]:
-    paths = sorted((rig.folder / "state" / "journal").glob("*.jsonl"))
-    for line in itertools.chain.from_iterable(path.open("rb") for path in paths):
-        if line.strip(b"\0\n"):
-            record = json.loads(line)
-            if record.get("kind") in ("intent", "terminal"):
-                yield record
+    """Records of calls, one at a time: a run leaves hundreds of megabytes."""
+    for path in sorted((rig.folder / "state" / "journal").glob("*.jsonl")):
+        with path.open("rb") as lines:
+            read = (json.loads(line) for line in lines if line.strip(b"\0\n"))
+            yield from (record for record in read if record.get("kind") in ("intent", "terminal"))

@@ -5,8 +5,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from tests.suites.bfcl.calls import Call, write
+from tests.suites.bfcl.calls import Call, backwards, write
 
+# Anthropic's calls are sent with their keys backwards: another order is the same call, and arrives as it was sent.
 SHAPES = ("native", "openai_chat", "openai_responses", "anthropic")
 
 
@@ -18,6 +19,12 @@ class Said:
     message: str = ""
     target: str = ""
     body: str = ""
+
+
+def sent(shape: str, call: Call) -> dict[str, Any]:
+    """The arguments of a call as this shape sends them."""
+    arguments: dict[str, Any] = backwards(call.arguments) if shape == "anthropic" else call.arguments
+    return arguments
 
 
 def request(shape: str, calls: Sequence[Call]) -> bytes:
@@ -43,13 +50,22 @@ def answers(shape: str, document: Any) -> dict[str, Said]:
     return dict(_answer(shape, item) for item in listed)
 
 
+def shown(shape: str, document: Any) -> dict[str, Any]:
+    """Tool name -> JSON Schema of its arguments, from the definitions of this shape."""
+    if shape == "openai_chat":
+        document = [one["function"] for one in document if one["type"] == "function"]
+    key = {"native": "arguments", "anthropic": "input_schema"}.get(shape, "parameters")
+    return {one["name"]: one[key] for one in document}
+
+
 def _item(shape: str, call: Call) -> str:
+    arguments = sent(shape, call)
     name, call_id = json.dumps(call.tool), json.dumps(call.id)
     if shape == "native":
-        return f'{{"id": {call_id}, "tool": {name}, "arguments": {write(call.arguments)}}}'
+        return f'{{"id": {call_id}, "tool": {name}, "arguments": {write(arguments)}}}'
     if shape == "anthropic":
-        return f'{{"type": "tool_use", "id": {call_id}, "name": {name}, "input": {write(call.arguments, spaced=True)}}}'
-    text = json.dumps(write(call.arguments, spaced=True))
+        return f'{{"type": "tool_use", "id": {call_id}, "name": {name}, "input": {write(arguments, spaced=True)}}}'
+    text = json.dumps(write(arguments, spaced=True))
     if shape == "openai_chat":
         return f'{{"id": {call_id}, "type": "function", "function": {{"name": {name}, "arguments": {text}}}}}'
     return f'{{"type": "function_call", "id": "fc_1", "call_id": {call_id}, "name": {name}, "arguments": {text}}}'

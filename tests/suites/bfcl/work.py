@@ -32,7 +32,9 @@ def load(archive: zipfile.ZipFile, limit: int | None = None) -> Suite:
     """The whole suite, or about `limit` reference calls spread evenly over it and only the tools that they use."""
     every = functions(archive)
     names = tool_names(every)
-    entries = [list(group) for _, group in groupby(references(archive), key=lambda r: r.entry)]
+    entries: list[Sequence[Reference]] = [
+        list(group) for _, group in groupby(references(archive), key=lambda r: r.entry)
+    ]
     if limit is not None:
         entries = _spread(entries, limit)
     kept = [reference for entry in entries for reference in entry]
@@ -85,7 +87,7 @@ def conversations(all_bodies: Sequence[Body]) -> Iterator[Sequence[Body]]:
 
 def _spread(entries: Sequence[Sequence[Reference]], limit: int) -> list[Sequence[Reference]]:
     total = sum(len(entry) for entry in entries)
-    taken, have, seen = [], 0, 0
+    taken, have, seen = list[Sequence[Reference]](), 0, 0
     for entry in entries:
         seen += len(entry)
         if have < limit * seen / total:

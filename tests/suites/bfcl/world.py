@@ -16,6 +16,7 @@ _TOOLS_PER_FILE = 500  # a file of the catalog may have 4 MiB and 200,000 values
 def furnish(rig: Rig, tools: Sequence[tuple[str, Function, Mapping[str, Any]]]) -> None:
     """Give a rig that has not started the tools `(name, function, translated schema)`, and `UNMAPPED`, whose schema has gone
     through no table (case F03)."""
+    rig.settings["opa"] = {"deadline": "10s"}  # what is decided is measured here, not how fast on a busy machine
     rig.catalog = {
         "systems": {SYSTEM: {"audience": "internal"}},
         "upstreams": {"api": {"http": {"base_url": "http://127.0.0.1:{upstream}"}, "credential": "api"}},

@@ -1,6 +1,7 @@
 """What the cases share: calls in the four dialects as raw bytes, what a refusal has in common, parts for a catalog."""
 
 import asyncio
+import io
 import json
 from typing import Any
 
@@ -38,11 +39,20 @@ def answer_of(body: Any) -> dict[str, Any]:
     return dict(read.get("refused", {})) if isinstance(read, dict) else {}
 
 
-async def refused(rig: Rig, handle: str, body: str | bytes, *codes: str, path: str = "/v1/tool-calls") -> dict[str, Any]:
+async def post(rig: Rig, body: str | bytes, handle: str | None, **headers: str) -> tuple[int, Any]:
+    """A body for the tool calls' route, of any size."""
+    data = io.BytesIO(body.encode() if isinstance(body, str) else body)
+    given = {"content-type": "application/json"} | ({} if handle is None else {"x-sidegate-conversation": handle})
+    given |= {name.replace("_", "-"): value for name, value in headers.items()}
+    async with rig.session.post(rig.url("agent") + "/v1/tool-calls", data=data, headers=given) as response:
+        return response.status, json.loads(await response.read())
+
+
+async def refused(rig: Rig, handle: str, body: str | bytes, *codes: str, **headers: str) -> dict[str, Any]:
     """The body is refused with one of the codes, the upstream hears nothing, one record says so, and the next ordinary call
     works. Returns the refusal."""
     before = len(rig.upstream.received)
-    _, answer = await rig.post(path, body, handle)
+    _, answer = await post(rig, body, handle, **headers)
     refusal = answer_of(answer)
     assert refusal.get("code") in codes, answer
     assert len(rig.upstream.received) == before

@@ -1,0 +1,161 @@
+"""`sidegate demo`: exit code 0 only if every step went as it should, and what `--keep` prints works."""
+
+import contextlib
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+REPO = Path(__file__).parents[2]
+CHAPTERS = (
+    "Starting",
+    "The application registers the buyer's conversation",
+    "Three reads that may not meet",
+    "A reviewer, with a token of their own, looks and says yes",
+    "Another conversation: refusals that teach",
+    "A tool that the agent runs itself",
+    "An operator throws a stop switch and lifts it",
+    "What the audit says",
+    "The held call as a trace, and the trace of its resumption",
+    "Every step went as it should",
+)
+CODES = ("review_pending", "denied", "unknown_tool", "invalid_arguments", "tool_failed", "tool_timeout", "stopped")
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(180)]
+
+
+def environment(folder: Path) -> dict[str, str]:
+    return {**os.environ, "PYTHONPATH": str(REPO), "TMPDIR": str(folder)}
+
+
+def run(*command: str | Path, folder: Path) -> "subprocess.CompletedProcess[str]":
+    words = [str(word) for word in command]
+    return subprocess.run(words, capture_output=True, text=True, timeout=120, check=False, env=environment(folder))
+
+
+def audit_verify(folder: Path) -> "subprocess.CompletedProcess[str]":
+    journal = folder / "state" / "journal"
+    return run(sys.executable, "-m", "proxy.cli", "audit", "verify", "--dir", journal, folder=folder)
+
+
+def test_the_whole_story_goes_as_it_should(tmp_path: Path) -> None:
+    """Every chapter in order, each refusal as the model sees it, the three-level trace, and nothing left behind."""
+    done = run(sys.executable, "-m", "proxy.cli", "demo", folder=tmp_path)
+    assert done.returncode == 0, done.stdout + done.stderr
+    titles = [line.split("s  ", 1)[1] for line in done.stdout.splitlines() if line.startswith("==")]
+    assert [title for title, wanted in zip(titles, CHAPTERS, strict=True) if not title.startswith(wanted)] == []
+    for code in CODES:
+        assert f'model sees  {{"refused":{{"code":"{code}"' in done.stdout, code
+    assert done.stdout.count("   ok  ") == 20
+    for span in (
+        "execute_tool get_price",
+        "decide",
+        "[opa]",
+        "review requested",
+        "review resolved",
+        "tools/call get_price",
+    ):
+        assert span in done.stdout, span
+    assert list(tmp_path.iterdir()) == []
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Kept:
+    """A demo that was left running."""
+
+    process: "subprocess.Popen[str]"
+    commands: list[str]
+    folder: Path
+
+
+@pytest.fixture
+def kept(tmp_path: Path) -> Iterator[Kept]:
+    """`sidegate demo --keep` in a process group of its own, as a terminal starts it, up to its last line."""
+    with subprocess.Popen(
+        [sys.executable, "-m", "proxy.cli", "demo", "--keep"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        env=environment(tmp_path),
+        start_new_session=True,
+    ) as process:
+        assert process.stdout is not None
+        lines: list[str] = []
+        while not lines or "Ctrl-C ends it" not in lines[-1]:
+            line = process.stdout.readline()
+            assert line, "".join(lines)
+            lines.append(line)
+        printed = "".join(lines[next(n for n, text in enumerate(lines) if "still running" in text) :])
+        (folder,) = tmp_path.glob("sidegate-demo-*")
+        yield Kept(process=process, commands=re.findall(r"^  (\S.+)$", printed, re.MULTILINE), folder=folder)
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+
+
+def shell(command: str, folder: Path) -> "subprocess.CompletedProcess[str]":
+    """In another terminal, whose PATH knows nothing of ours."""
+    return subprocess.run(
+        ["bash", "-c", command],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=folder.parent,
+        env={"PATH": "/usr/local/bin:/usr/bin:/bin", "HOME": str(folder.parent)},
+    )
+
+
+def test_what_keep_prints_works_and_one_flipped_byte_is_found(kept: Kept) -> None:
+    """Three commands for another terminal; Ctrl-C ends every process and removes nothing; then the journal is tampered with."""
+    call, reviews, verify = kept.commands
+    assert '"code":"review_pending"' in (held := shell(call, kept.folder)).stdout, held
+    assert shell(reviews, kept.folder).stdout.count("get_price") == 2
+    assert shell(verify, kept.folder).stdout.startswith("ok: ")
+
+    os.killpg(kept.process.pid, signal.SIGINT)
+    assert kept.process.wait(30) == 0
+    assert kept.process.stdout is not None
+    assert "Traceback" not in kept.process.stdout.read()
+    with pytest.raises(ProcessLookupError):
+        os.killpg(kept.process.pid, 0)
+    assert shell(verify, kept.folder).stdout.startswith("ok: ")
+
+    (segment,) = (kept.folder / "state" / "journal").glob("*.jsonl")
+    content = bytearray(segment.read_bytes())
+    offset = content.index(b"get_supplier_terms")
+    content[offset] ^= 1
+    segment.write_bytes(content)
+    line = content.count(b"\n", 0, offset) + 1
+    begins = content.rfind(b"\n", 0, offset) + 1
+    found = shell(verify, kept.folder)
+    assert found.returncode == 1
+    assert found.stdout.startswith(f"FAILED: {segment}, line {line}, byte offset {begins}: ")
+    shutil.rmtree(kept.folder)
+
+
+@pytest.mark.parametrize(
+    ("file", "old", "new", "said"),
+    [
+        ("policy.yaml", "system:pricing", "system:desktop", "get_price is refused or held"),
+        ("catalog/procurement.yaml", "effect: read", "effect: reed", "sidegate did not start"),
+    ],
+    ids=["nothing is held", "a broken catalog"],
+)
+def test_a_step_with_another_outcome_fails_the_demo(file: str, old: str, new: str, said: str, tmp_path: Path) -> None:
+    """Exit code 1, what went wrong, and a folder with the logs that stays."""
+    shutil.copytree(REPO / "deploy" / "demo", tmp_path / "demo")
+    path = tmp_path / "demo" / file
+    assert old in path.read_text()
+    path.write_text(path.read_text().replace(old, new, 1))
+    done = run(sys.executable, tmp_path / "demo" / "story.py", folder=tmp_path)
+    assert done.returncode == 1, done.stdout
+    assert f"NOT as it should be: {'' if 'start' in said else 'this did not happen: '}{said}" in done.stderr
+    assert "Traceback" not in done.stderr
+    (folder,) = tmp_path.glob("sidegate-demo-*")
+    assert str(folder) in done.stderr
+    assert (folder / "sidegate.log").exists()

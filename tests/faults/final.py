@@ -1,0 +1,103 @@
+"""The end of a run: what was acknowledged is asked for again, memory and descriptors are compared, nothing is left running."""
+
+import asyncio
+import os
+import random
+import subprocess
+import time
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from tests.e2e.rig import Rig
+from tests.faults.inject import Injector
+from tests.faults.load import Load
+from tests.faults.schedule import Fault
+
+MORE_DESCRIPTORS = 12
+MORE_MEMORY = 32 << 20  # bytes
+SAMPLE = 60  # of each kind that is asked for again
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Growth:
+    """Of one process, at rest before and after a load: open descriptors, and resident bytes."""
+
+    descriptors: tuple[int, int]
+    memory: tuple[int, int]
+
+    def problems(self) -> list[str]:
+        found = []
+        if self.descriptors[1] > self.descriptors[0] + MORE_DESCRIPTORS:
+            found.append(f"descriptors grew from {self.descriptors[0]} to {self.descriptors[1]}")
+        if self.memory[1] > self.memory[0] + MORE_MEMORY:
+            found.append(f"resident memory grew from {self.memory[0] >> 20} to {self.memory[1] >> 20} MiB")
+        return found
+
+
+def measured(pid: int) -> tuple[int, int]:
+    """Descriptors and resident bytes of a process."""
+    pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
+    return len(os.listdir(f"/proc/{pid}/fd")), pages * os.sysconf("SC_PAGE_SIZE")  # noqa: PTH208 - a count
+
+
+async def measured_load(made: Rig, seconds: float, faults: Sequence[Fault], injector: Injector) -> Growth:
+    """The load goes on, with faults of the upstream and clients that dawdle, but in one process; measured at rest."""
+    await asyncio.sleep(3.0)  # what grows once, has grown
+    before = await _at_rest(made, injector)
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        for fault in faults[:2]:
+            await injector.upstream(fault)
+        await injector.slow_clients(Fault(at=0, kind="slow_clients", seconds=0.3, detail=0))
+    after = await _at_rest(made, injector)
+    return Growth(descriptors=(before[0], after[0]), memory=(before[1], after[1]))
+
+
+async def _at_rest(made: Rig, injector: Injector) -> tuple[int, int]:
+    injector.load.up.clear()
+
+    async def idle() -> bool:
+        _, status = await made.review("GET", "/v1/status")
+        return bool(status["in_flight"] == 0)
+
+    await made.until(idle, "nothing is in flight")
+    found = measured(made.pid)
+    injector.load.up.set()
+    return found
+
+
+async def everything_acknowledged_stands(load: Load, *, together: bool) -> AsyncIterator[str]:
+    """Registrations, approvals, rejections and stops that were answered with 200, asked through the restarted sidecar."""
+    ledger, made, rng = load.ledger, load.rig, random.Random(load.seed)
+    talks = list(ledger.talks.values())
+    for talk in rng.sample(talks, min(SAMPLE, len(talks))):
+        path = f"/v1/conversations/{talk.name}/requests"
+        status, answer = await made.post(path, b'{"text":"still there?"}', talk.handle)
+        if status != 200:
+            yield f"registration of {talk.name} is gone: {status} {answer}"
+    for name in list(ledger.stopped)[-SAMPLE:]:
+        codes = await load.call(ledger.talks[name], "get_stock", {"sku": f"S{rng.random()}"})
+        if codes != ["stopped"]:
+            yield f"the stop over {name} is gone: {codes}"
+    for review in [*list(ledger.approved)[-SAMPLE:], *list(ledger.rejected)[-SAMPLE:]]:
+        status, shown = await made.review("GET", f"/v1/reviews/{review}")
+        wanted = ("approved", "spent") if review in ledger.approved else ("rejected",)
+        if status != 200 or shown["status"] not in wanted:
+            yield f"review {review}, {wanted[0]} and acknowledged, is {shown.get('status', status)}"
+    if together:
+        full = [name for name, systems in ledger.read.items() if {"inventory", "suppliers"} <= systems]
+        for name in (name for name in full[-SAMPLE:] if name.startswith("w")):
+            codes = await load.call(ledger.talks[name], "get_price", {"sku": f"P{rng.random()}"})
+            if not set(codes) <= {"review_pending", "overloaded", "denied"}:
+                yield f"{name} has read from two of three systems, and the third answered {codes}"
+
+
+async def nothing_left_running(folder: Path) -> list[str]:
+    """No process of this run is there any more, some seconds after the sidecar has ended."""
+    end = time.monotonic() + 10
+    while left := subprocess.run(["pgrep", "-f", str(folder)], check=False, capture_output=True, text=True).stdout.split():  # noqa: ASYNC221 - it returns at once
+        if time.monotonic() > end:
+            return [f"process {pid} is left: {Path(f'/proc/{pid}/cmdline').read_text()[:200]!r}" for pid in left]
+        await asyncio.sleep(0.1)
+    return []
