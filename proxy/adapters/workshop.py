@@ -2,6 +2,7 @@
 
 import asyncio
 import shutil
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -102,18 +103,22 @@ class Workshop:
         problems: list[str] = []
         clock = SystemClock()
         async with aiohttp.ClientSession() as session:
-            for port, tokens in (("tokens", self.settings.tokens), ("reviewers", self.settings.reviewers)):
-                alone = (Tokens(file=tokens.file), *(Tokens(issuers=(issuer,)) for issuer in tokens.issuers))
-                for part in (*alone, tokens):
-                    try:
-                        verifier(part, session, clock)
-                    except ValueError as error:  # UnusableFileError is one
-                        problems.append(f"{port}: {error}")
+            for port, part in self._token_parts():
+                try:
+                    verifier(part, session, clock)
+                except ValueError as error:  # UnusableFileError is one
+                    problems.append(f"{port}: {error}")
         try:
             attestations(self.settings, clock)
         except UnusableFileError as error:
             problems.append(f"attestation: {error}")
         return problems
+
+    def _token_parts(self) -> Iterator[tuple[str, Tokens]]:
+        for port, tokens in (("tokens", self.settings.tokens), ("reviewers", self.settings.reviewers)):
+            yield port, Tokens(file=tokens.file)
+            yield from ((port, Tokens(issuers=(issuer,))) for issuer in tokens.issuers)
+            yield port, tokens
 
     def _credential_problems(self) -> list[str]:
         problems: list[str] = []

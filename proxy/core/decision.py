@@ -5,6 +5,7 @@ one, and who has taken over the socket can simply say allow: it would be paid on
 """
 
 from collections.abc import Callable, Mapping
+from functools import lru_cache
 from typing import Any, NoReturn
 
 import orjson
@@ -28,6 +29,8 @@ _SCOPES = ("once", "conversation")
 _NOT_GRANTED = Reason(policy="decision", code="not_granted")
 
 
+# Reading is a pure function of the bytes, and a policy says few different things: most answers are the same to the letter.
+@lru_cache(maxsize=256)
 def read_decision(body: bytes) -> Decision:
     """The decision in the body of OPA's HTTP 200: `{"result": {"schema": 1, "effect", ...}}`.
 

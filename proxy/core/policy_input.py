@@ -50,7 +50,7 @@ def decision_input(
                 "digest": checked.digest,
                 "received_at": stamp,
             },
-            "tool": tool_facts(checked.tool),
+            "tool": orjson.Fragment(checked.tool.facts),
             "agent": agent_facts(caller.agent),
             "principal": principal_facts(caller.principal, facts.history.principal_counters),
             "resources": [_resource(resource) for resource in facts.resources],
@@ -80,26 +80,10 @@ def visible_input(caller: Caller, tools: Sequence[Tool], now: datetime) -> bytes
         {
             "agent": agent_facts(caller.agent),
             "principal": principal_facts(caller.principal, {}),
-            "tools": [tool_facts(tool) for tool in tools],
+            "tools": [orjson.Fragment(tool.facts) for tool in tools],
             "environment": {"now": timestamp(now), "mode": "enforce"},
         }
     )
-
-
-def tool_facts(tool: Tool) -> dict[str, Any]:
-    """What policy may know of a tool: what the catalog declares, never what an upstream says of itself."""
-    return {
-        "name": tool.name,
-        "system": tool.system.name,
-        "audience": tool.system.audience,
-        "effect": tool.effect,
-        "labels": tool.labels,
-        "result_trust": "trusted" if tool.trusted else "untrusted",
-        "risk": tool.risk,
-        "marks": tool.marks,
-        "targets": tool.paths("target"),
-        "records": tool.paths("record"),
-    }
 
 
 def agent_facts(agent: Agent) -> dict[str, str | None]:

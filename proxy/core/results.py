@@ -53,7 +53,7 @@ def _failed_status(response: Response, tool: Tool) -> Refusal:
         fix="change the call, or do without it" if response.status // 100 == 4 else None,
         retry=Retry.LATER if later else None,
         ran=Ran.UNKNOWN if response.status // 100 == 5 else None,
-        details={"status": response.status, "class": kind, "excerpt": _excerpt(response.body)},
+        details={"status": response.status, "class": kind, "excerpt": _excerpt(response, tool)},
     )
 
 
@@ -106,7 +106,7 @@ def _check_failure(value: Any, when: FailureWhen | None, response: Response, too
     raise Refusal(
         Code.TOOL_FAILED,
         f"the tool {tool.name} answered that it failed ('{when.path}' says so)",
-        details={"status": response.status, "class": "declared failure", "excerpt": _excerpt(response.body)},
+        details={"status": response.status, "class": "declared failure", "excerpt": _excerpt(response, tool)},
     )
 
 
@@ -116,7 +116,7 @@ def _listed(problems: list[tuple[str, str]]) -> str:
 
 
 def _invalid(response: Response, tool: Tool, why: str, problems: list[tuple[str, str]] | None = None) -> Refusal:
-    details: dict[str, object] = {"status": response.status, "excerpt": _excerpt(response.body)}
+    details: dict[str, object] = {"status": response.status, "excerpt": _excerpt(response, tool)}
     if problems:
         details["problems"] = [{"at": where, "problem": what} for where, what in problems]
     return Refusal(
@@ -127,8 +127,9 @@ def _invalid(response: Response, tool: Tool, why: str, problems: list[tuple[str,
     )
 
 
-def _excerpt(body: bytes) -> str:
-    return body[:MAX_EXCERPT].decode(errors="replace")
+def _excerpt(response: Response, tool: Tool) -> str | None:
+    """The beginning of a body for the record. An upstream that is given secrets repeats them when it fails: then nothing."""
+    return None if tool.paths("secret") else response.body[:MAX_EXCERPT].decode(errors="replace")
 
 
 def _at(value: Any, path: str) -> Any:

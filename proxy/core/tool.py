@@ -5,6 +5,8 @@ from dataclasses import dataclass, field
 from datetime import date
 from typing import Any, Literal, Protocol
 
+import orjson
+
 from proxy.model import Arguments, ToolEffect
 
 
@@ -131,15 +133,33 @@ class Tool:
     digest: str
     quarantined: str | None = None  # why, if the entry cannot be used; the rest of the catalog works
     marks: tuple[str, ...] = field(init=False)  # what policy can name: its system, its effect and each label
+    facts: bytes = field(init=False, repr=False)  # what policy may know of it, as JSON (design section 9)
 
     def __post_init__(self) -> None:
         marks = (f"system:{self.system.name}", f"effect:{self.effect}", *(f"label:{label}" for label in self.labels))
-        object.__setattr__(self, "marks", marks)  # once for all calls
+        # Once for all calls.
+        object.__setattr__(self, "marks", marks)
+        object.__setattr__(self, "facts", orjson.dumps(self._facts()))
 
     @property
     def trusted(self) -> bool:
         """Whether any part of the result is declared trusted. A tool that says nothing is untrusted."""
         return bool(self.result.trusted_paths)
+
+    def _facts(self) -> dict[str, Any]:
+        """What the catalog declares, never what an upstream says of itself."""
+        return {
+            "name": self.name,
+            "system": self.system.name,
+            "audience": self.system.audience,
+            "effect": self.effect,
+            "labels": self.labels,
+            "result_trust": "trusted" if self.trusted else "untrusted",
+            "risk": self.risk,
+            "marks": self.marks,
+            "targets": self.paths("target"),
+            "records": self.paths("record"),
+        }
 
     def paths(self, role: str) -> tuple[str, ...]:
         """Argument paths of one role."""

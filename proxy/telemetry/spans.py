@@ -147,6 +147,11 @@ class CompactSpan:
         self._start = _nanoseconds(recording.clock.now())
         self._began = recording.clock.monotonic()
 
+    @property
+    def recording(self) -> bool:
+        """Whether it can still be recorded: it has not ended, and somebody takes it."""
+        return not self._ended
+
     def set(self, key: str, value: Value) -> None:
         """Set or replace one attribute. None is not a value; callers leave it out."""
         if self._ended:

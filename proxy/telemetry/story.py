@@ -72,7 +72,9 @@ class CallTelemetry:
     def conclude(self, span: Span, trail: Trail, answer: Answer) -> None:
         """All that is known of the call, on its span, in the metrics, and as one log line."""
         with self._harmless():
-            facts = _facts(trail, answer)
+            level = logging.DEBUG if answer.refusal is None else logging.INFO
+            told = span.recording or _calls.isEnabledFor(level)
+            facts = _facts(trail, answer) if told else {}
             for key, value in facts.items():
                 span.set(key, value)
             if trail.approval is not None or answer.decision in (Effect.DENY, Effect.REVIEW):
@@ -80,7 +82,8 @@ class CallTelemetry:
             span.end(error_type=None if answer.refusal is None else answer.refusal.code)
             total = self._clock.monotonic() - trail.began
             self._count(trail, answer, total)
-            _log(span.context, facts, total)
+            if told:
+                _log(level, span.context, facts, total)
 
     def _review_span(self, name: str, trail: Trail, review: Review, linked: SpanContext | None) -> Span:
         links = () if linked is None else (linked,)
@@ -189,9 +192,8 @@ def _agent(agent: Agent) -> str:
     return "/".join(filter(None, (agent.namespace, agent.service_account)))
 
 
-def _log(trace: SpanContext, facts: dict[str, Value], total: float) -> None:
+def _log(level: int, trace: SpanContext, facts: dict[str, Value], total: float) -> None:
     # What went well is in the journal and in the metrics; a line for each of those costs more than deciding them.
-    level = logging.DEBUG if facts[names.CODE] == names.OK else logging.INFO
     if _calls.isEnabledFor(level):
         fields = facts | {"seconds": round(total, 6)}
         _calls.log(level, "tool call", extra={"trace": trace, "fields": fields})

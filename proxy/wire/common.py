@@ -67,7 +67,7 @@ def read_arguments(given: Any, *, text_allowed: bool) -> Arguments:
             Code.INVALID_ARGUMENTS, f"arguments must be an object, got {_kind(given)}", fix="send a JSON object"
         )
     raw = strict_json.write(given)
-    if _LONG_FRACTION.search(raw):
+    if b"." in raw and _LONG_FRACTION.search(raw):
         _refuse_lost_fractions(given)
     return Arguments(raw=raw, tree=given, value=strict_json.read_values(raw))
 

@@ -20,7 +20,6 @@ from proxy.core.policy_input import (
     masked_arguments,
     principal_facts,
     timestamp,
-    tool_facts,
     visible_input,
 )
 from proxy.core.review import Approval
@@ -256,8 +255,8 @@ def test_arguments_without_secrets_are_the_very_bytes_that_are_sent() -> None:
 
 def test_a_tool_is_what_the_catalog_says_of_it() -> None:
     """Marks of system, effect and labels; untrusted unless a path is trusted."""
-    shown = tool_facts(tool("t", system="pricing", labels=["terms"], trusted=False))
-    assert shown["marks"] == ("system:pricing", "effect:read", "label:terms")
+    shown = json.loads(tool("t", system="pricing", labels=["terms"], trusted=False).facts)
+    assert shown["marks"] == ["system:pricing", "effect:read", "label:terms"]
     assert (shown["result_trust"], shown["audience"]) == ("untrusted", "external")
 
 

@@ -60,6 +60,7 @@ class Rig:
     catalog: dict[str, Any] = field(default_factory=lambda: json.loads(json.dumps({**CATALOG, "tools": TOOLS})))
     policy: dict[str, Any] = field(default_factory=lambda: json.loads(json.dumps(POLICY)))
     environment: dict[str, str] = field(default_factory=dict)
+    arguments: list[str] = field(default_factory=list)  # of `serve`
     process: subprocess.Popen[bytes] | None = None
 
     def prepare(self) -> None:
@@ -100,7 +101,15 @@ class Rig:
         self.write()
         with (self.folder / "sidegate.log").open("ab") as log:
             self.process = subprocess.Popen(  # noqa: ASYNC220 - it returns at once
-                [sys.executable, "-m", "proxy.cli", "serve", "--settings", str(self.folder / "sidegate.yaml")],
+                [
+                    sys.executable,
+                    "-m",
+                    "proxy.cli",
+                    "serve",
+                    *self.arguments,
+                    "--settings",
+                    str(self.folder / "sidegate.yaml"),
+                ],
                 cwd=REPO,
                 stdout=log,
                 stderr=subprocess.STDOUT,

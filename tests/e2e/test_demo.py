@@ -7,6 +7,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,6 +35,13 @@ def environment(folder: Path) -> dict[str, str]:
     return {**os.environ, "PYTHONPATH": str(REPO), "TMPDIR": str(folder)}
 
 
+@pytest.fixture
+def short() -> Iterator[Path]:
+    """A temporary directory whose path leaves room for OPA's socket (107 bytes in all)."""
+    with tempfile.TemporaryDirectory(prefix="sg-", dir="/tmp") as made:
+        yield Path(made)
+
+
 def run(*command: str | Path, folder: Path) -> "subprocess.CompletedProcess[str]":
     words = [str(word) for word in command]
     return subprocess.run(words, capture_output=True, text=True, timeout=120, check=False, env=environment(folder))
@@ -44,9 +52,9 @@ def audit_verify(folder: Path) -> "subprocess.CompletedProcess[str]":
     return run(sys.executable, "-m", "proxy.cli", "audit", "verify", "--dir", journal, folder=folder)
 
 
-def test_the_whole_story_goes_as_it_should(tmp_path: Path) -> None:
+def test_the_whole_story_goes_as_it_should(short: Path) -> None:
     """Every chapter in order, each refusal as the model sees it, the three-level trace, and nothing left behind."""
-    done = run(sys.executable, "-m", "proxy.cli", "demo", folder=tmp_path)
+    done = run(sys.executable, "-m", "proxy.cli", "demo", folder=short)
     assert done.returncode == 0, done.stdout + done.stderr
     titles = [line.split("s  ", 1)[1] for line in done.stdout.splitlines() if line.startswith("==")]
     assert [title for title, wanted in zip(titles, CHAPTERS, strict=True) if not title.startswith(wanted)] == []
@@ -62,7 +70,7 @@ def test_the_whole_story_goes_as_it_should(tmp_path: Path) -> None:
         "tools/call get_price",
     ):
         assert span in done.stdout, span
-    assert list(tmp_path.iterdir()) == []
+    assert list(short.iterdir()) == []
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,14 +83,14 @@ class Kept:
 
 
 @pytest.fixture
-def kept(tmp_path: Path) -> Iterator[Kept]:
+def kept(short: Path) -> Iterator[Kept]:
     """`sidegate demo --keep` in a process group of its own, as a terminal starts it, up to its last line."""
     with subprocess.Popen(
         [sys.executable, "-m", "proxy.cli", "demo", "--keep"],
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
-        env=environment(tmp_path),
+        env=environment(short),
         start_new_session=True,
     ) as process:
         assert process.stdout is not None
@@ -92,7 +100,7 @@ def kept(tmp_path: Path) -> Iterator[Kept]:
             assert line, "".join(lines)
             lines.append(line)
         printed = "".join(lines[next(n for n, text in enumerate(lines) if "still running" in text) :])
-        (folder,) = tmp_path.glob("sidegate-demo-*")
+        (folder,) = short.glob("sidegate-demo-*")
         yield Kept(process=process, commands=re.findall(r"^  (\S.+)$", printed, re.MULTILINE), folder=folder)
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
@@ -146,16 +154,16 @@ def test_what_keep_prints_works_and_one_flipped_byte_is_found(kept: Kept) -> Non
     ],
     ids=["nothing is held", "a broken catalog"],
 )
-def test_a_step_with_another_outcome_fails_the_demo(file: str, old: str, new: str, said: str, tmp_path: Path) -> None:
+def test_a_step_with_another_outcome_fails_the_demo(file: str, old: str, new: str, said: str, short: Path) -> None:
     """Exit code 1, what went wrong, and a folder with the logs that stays."""
-    shutil.copytree(REPO / "deploy" / "demo", tmp_path / "demo")
-    path = tmp_path / "demo" / file
+    shutil.copytree(REPO / "deploy" / "demo", short / "demo")
+    path = short / "demo" / file
     assert old in path.read_text()
     path.write_text(path.read_text().replace(old, new, 1))
-    done = run(sys.executable, tmp_path / "demo" / "story.py", folder=tmp_path)
+    done = run(sys.executable, short / "demo" / "story.py", folder=short)
     assert done.returncode == 1, done.stdout
     assert f"NOT as it should be: {'' if 'start' in said else 'this did not happen: '}{said}" in done.stderr
     assert "Traceback" not in done.stderr
-    (folder,) = tmp_path.glob("sidegate-demo-*")
+    (folder,) = short.glob("sidegate-demo-*")
     assert str(folder) in done.stderr
     assert (folder / "sidegate.log").exists()

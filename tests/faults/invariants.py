@@ -47,11 +47,12 @@ def one_intent_one_end(evidence: Evidence) -> Iterable[str]:
 
 def nothing_unannounced(evidence: Evidence) -> Iterable[str]:
     """The upstream got nothing without an intent that was in the journal by then, and nothing of a call that had ended."""
+    ends = {record["call"]: record["code"] or "done" for record in evidence.of("terminal")}
     for arrival in evidence.arrivals:
         if arrival.call is None:
             yield f"{arrival.target} (trace {arrival.trace}) arrived before its intent, or without"
         elif arrival.ended:
-            yield f"{arrival.target} of call {arrival.call} arrived after the call's end"
+            yield f"{arrival.target} of call {arrival.call} arrived after the call's end ({ends.get(arrival.call)})"
 
 
 def nothing_twice(evidence: Evidence) -> Iterable[str]:

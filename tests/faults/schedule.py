@@ -81,5 +81,5 @@ def schedule(seed: int, seconds: float, *, mounts: bool, clock: bool, stub: bool
     left_out = (frozenset() if mounts else MOUNTS) | (frozenset() if clock else {"clock"})
     kinds = {kind: facts for kind, facts in (STUB if stub else PROCESS).items() if kind not in left_out}
     return Schedule(
-        process=track(rng, kinds, seconds, pause=(0.2, 0.8)), upstream=track(rng, UPSTREAM, seconds, pause=(0.1, 0.8))
+        process=track(rng, kinds, seconds, pause=(0.2, 0.8)), upstream=track(rng, UPSTREAM, seconds, pause=(0.5, 2.5))
     )

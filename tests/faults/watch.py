@@ -52,7 +52,7 @@ class Arrival:
 
 @dataclass(slots=True)
 class Witness:
-    """The upstream's answers. `behaviour` names a fault, which befalls two requests of three."""
+    """The upstream's answers. `behaviour` names a fault, which befalls every other request."""
 
     tail: Tail
     rng: random.Random
@@ -73,7 +73,7 @@ class Witness:
         self.arrivals.append(
             Arrival(trace=request.trace, target=request.target, call=call, ended=call in self.tail.ended)
         )
-        kind = self.behaviour if self.rng.random() < 2 / 3 else ""
+        kind = self.behaviour if self.rng.random() < 1 / 2 else ""
         self.behaved[kind or "echo"] += 1
         await self._behave(kind, request, writer)
 

@@ -89,4 +89,5 @@ def everything_written(rig: Rig) -> str:
 def note(name: str = "note", **more: Any) -> dict[str, Any]:
     """A tool that posts what it is given: `text`, any JSON. Effect read, so that the buyer's grant covers it."""
     request = {"method": "POST", "path": f"/{name}", "body": {"text": "text"}}
-    return tool(name, "inventory", "read", request, **{"properties": {"text": {}}, **more})
+    system = more.pop("system", "inventory")
+    return tool(name, system, "read", request, **{"properties": {"text": {}}, **more})

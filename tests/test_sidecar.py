@@ -1,0 +1,129 @@
+"""A running sidecar: when it is ready, which figures it tells, and how it ends."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+from aiohttp import web
+
+from proxy.errors import Code
+from proxy.model import Status
+from proxy.server.listeners import Listeners
+from proxy.settings import Listen, Settings
+from proxy.sidecar import Sidecar, drain
+from proxy.telemetry import names
+from tests.contracts.line import READ, WRITE, Line, call, opened, refusal, reviewed, snapshot
+from tests.contracts.store_kit import until
+
+
+@pytest.fixture
+async def line(tmp_path: Path) -> AsyncIterator[Line]:
+    async with opened(tmp_path) as made:
+        yield made
+
+
+def sidecar(line: Line, *, opa: Any = None, drain_seconds: float = 5.0) -> Sidecar:
+    """Around a real line; the policy's source and OPA are only asked for what they are."""
+    source = SimpleNamespace(modes={"grants": "enforce"}, warnings=("a warning",))
+    return Sidecar(
+        settings=Settings(state=line.rig.path, catalog=Path(), policy=Path(), drain=drain_seconds),
+        pipeline=line.pipeline,
+        store=line.store,
+        journal=line.store.log._journal,
+        snapshots=cast("Any", line.snapshots),
+        policy_source=cast("Any", source),
+        listeners=Listeners(complete=True),
+        opa=opa,
+    )
+
+
+@pytest.mark.parametrize(
+    ("complete", "closed", "opa", "ready"),
+    [
+        (True, False, None, True),
+        (True, False, SimpleNamespace(alive=True), True),
+        (True, False, SimpleNamespace(alive=False), False),
+        (True, True, None, False),
+        (False, False, None, False),
+    ],
+)
+async def test_it_is_ready_while_calls_can_be_decided(
+    line: Line, complete: bool, closed: bool, opa: Any, ready: bool
+) -> None:
+    """Every port bound, nothing draining, its own OPA alive."""
+    made = sidecar(line, opa=opa)
+    made.listeners.complete = complete
+    made.pipeline.gate.closed = closed
+    assert made.ready() is ready
+    assert made.status()["ready"] is ready
+
+
+async def test_its_status_has_what_an_operator_asks_for(line: Line) -> None:
+    """Revisions, policies and how they count, what is set aside, where the journal stands."""
+    line.snapshots.now = snapshot("p1", ("tools/0/versions/0/arguments_schema", {"type": "object", "pattern": "("}))
+    await line.handle(WRITE)
+    status = sidecar(line).status()
+    head = line.store.log._journal.head
+    assert status["journal"] == {"seq": head.seq, "hash": head.hash, "segment": head.segment}
+    assert (status["policy"], status["catalog"]) == ("p1", line.snapshots.now.catalog.revision)
+    assert status["revision"] == line.snapshots.now.revision
+    assert (status["tools"], status["quarantined"]) == (3, ["get_capacity"])
+    assert (status["policies"], status["warnings"]) == ({"grants": "enforce"}, ["a warning"])
+    assert (status["registration"], status["in_flight"]) == ("claimed", 0)
+
+
+async def test_its_gauges_are_read_when_they_are_asked_for(line: Line) -> None:
+    """Reviews that wait and the age of the oldest, revision, journal, free space."""
+    readings = sidecar(line).readings()
+    assert set(readings) <= set(names.ALL_METRICS)
+    assert (readings[names.REVIEWS_WAITING](), readings[names.REVIEWS_OLDEST_SECONDS]()) == (0, 0.0)
+    line.policy.decides = reviewed
+    await line.handle(READ, patient=False)
+    line.clock.advance(30)
+    await line.handle(call(given=b'{"supplier_id":"other"}'), patient=False)
+    line.clock.advance(12)
+    assert (readings[names.REVIEWS_WAITING](), readings[names.REVIEWS_OLDEST_SECONDS]()) == (2, 42.0)
+    await line.answer_review()
+    assert readings[names.REVIEWS_WAITING]() == 1
+    assert readings[names.POLICY_REVISION_INFO]() == {("p1",): 1}
+    assert readings[names.JOURNAL_RECORDS_TOTAL]() == line.store.log._journal.head.seq
+    free = readings[names.JOURNAL_FREE_BYTES]()
+    assert isinstance(free, int)
+    assert free > 0
+
+
+async def test_draining_takes_no_new_calls_and_gives_everybody_an_answer(line: Line) -> None:
+    """What is at its upstream ends, what is held is told that it is pending, what comes is overloaded."""
+    made = sidecar(line)
+    app = web.Application()
+    await made.listeners.bind(app, Listen(host="127.0.0.1", port=0))
+    port = made.listeners.runners[0].addresses[0][1]
+    stop = line.stop("executor.execute")
+    sent = line.begin()
+    await stop.reached.wait()
+    line.policy.decides = reviewed
+    held = line.begin(call(given=b'{"supplier_id":"other"}'))
+    await until(lambda: "reviews.outcome" in line.steps)
+    draining = asyncio.create_task(drain(made))
+    assert refusal(await held).code is Code.REVIEW_PENDING
+    assert (refusal(await line.handle(WRITE)).code, made.ready()) == (Code.OVERLOADED, False)
+    with pytest.raises(ConnectionRefusedError):
+        await asyncio.open_connection("127.0.0.1", port)
+    assert not draining.done()
+    stop.go.set()
+    await draining
+    assert (await sent).status is Status.DONE
+    await made.listeners.close()
+
+
+async def test_a_drain_ends_in_its_time_and_leaves_a_record_of_what_it_cut_off(line: Line) -> None:
+    """The outcome is not known; who waits is told so."""
+    stop = line.stop("executor.execute")
+    sent = line.begin(WRITE)
+    await stop.reached.wait()
+    await asyncio.wait_for(drain(sidecar(line, drain_seconds=0.05)), 5)
+    assert refusal(await sent).code is Code.OUTCOME_UNKNOWN
+    assert (await line.terminal())["outcome"] == "unknown"
