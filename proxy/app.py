@@ -14,6 +14,7 @@ from typing import Any
 import aiohttp
 
 from proxy.adapters.clock import SystemClock
+from proxy.adapters.coalesced_calls import CoalescedCalls
 from proxy.adapters.credentials import Credentials
 from proxy.adapters.executors import Executors
 from proxy.adapters.http_exchange import HttpExchange
@@ -190,6 +191,8 @@ async def _pipeline(
     stack.push_async_callback(exchange.close)
     credentials = Credentials(settings.credentials, settings.variables, clock, _log.warning)
     own_tools = OwnTools(clock)
+    calls = CoalescedCalls(store.calls, clock)
+    _in_background(calls.watch(), stack)
     http = HttpUpstreams(exchange, credentials, clock, random.random)
     traced_policy, traced_facts, traced_executor = observed.traced(
         policy, HttpFacts(exchange, credentials), Executors({"http": http, "caller": own_tools})
@@ -198,7 +201,7 @@ async def _pipeline(
         identify=identify,
         snapshots=snapshots,
         conversations=store.conversations,
-        calls=store.calls,
+        calls=calls,
         reviews=store.reviews,
         policy=traced_policy,
         facts=traced_facts,

@@ -189,10 +189,12 @@ class Pipeline:
         trail.admitted = True
         call = _readable(trail.call)
         trail.caller = await self.identify(trail.presented)
-        decision = await self._judge(trail, call, None)
-        if decision.effect is Effect.REVIEW:
-            approval = await self._hold(trail, call, patient=patient)
-            decision = await self._judge(trail, call, approval)
+        approval: Approval | None = None
+        while (decision := await self._judge(trail, call, approval)).effect is Effect.REVIEW:
+            given = await self._hold(trail, call, patient=patient)
+            if approval is not None and given.review_id == approval.review_id:
+                break  # policy says the same again to the very same yes
+            approval = given
         checked, snapshot = limits.known(trail.checked), limits.known(trail.snapshot)
         return grant(trail.call_id, checked, trail.caller, decision, snapshot, trail.approval)
 

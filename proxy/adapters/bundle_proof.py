@@ -120,7 +120,7 @@ async def serving(opa: Path, files: Mapping[str, bytes]) -> AsyncIterator[Ask]:
             "error",
         )
         process = await asyncio.create_subprocess_exec(
-            opa, *arguments, cwd=work, env=opa_cli.environment(), stderr=asyncio.subprocess.DEVNULL
+            opa, *arguments, cwd=work, env=opa_cli.NOTHING, stderr=asyncio.subprocess.DEVNULL
         )
         try:
             async with aiohttp.ClientSession(connector=aiohttp.UnixConnector(str(socket))) as session:
@@ -280,11 +280,17 @@ def _effect(decision: Any) -> str:
 async def _answering(session: aiohttp.ClientSession, process: asyncio.subprocess.Process) -> None:
     """Wait for OPA, at most ten seconds. Raises OpaFailedError."""
     for _ in range(500):
-        with contextlib.suppress(aiohttp.ClientError, OSError):
-            async with session.get("http://opa/health?bundles") as answer:
-                if answer.status == 200:
-                    return
+        if await _healthy(session):
+            return
         if process.returncode is not None:
             break
         await asyncio.sleep(0.02)
     raise opa_cli.OpaFailedError("OPA does not serve the bundle")
+
+
+async def _healthy(session: aiohttp.ClientSession) -> bool:
+    try:
+        async with session.get("http://opa/health?bundles") as answer:
+            return answer.status == 200
+    except (aiohttp.ClientError, OSError):
+        return False

@@ -4,6 +4,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
@@ -196,12 +197,13 @@ def _entries(segments: Sequence[Segment], limits: Mapping[str, int]) -> Iterator
         limit = limits.get(segment.path.name)
         try:
             with segment.path.open("rb") as file:
-                for place, line in _numbered(str(segment.path), file):
-                    if limit is not None and place.offset >= limit:
-                        break
-                    yield place, line
+                yield from _before(limit, _numbered(str(segment.path), file))
         except OSError as error:
             raise JournalError(f"{segment.path} cannot be read: {error.strerror}") from error
+
+
+def _before(limit: int | None, entries: Iterator[Entry]) -> Iterator[Entry]:
+    return entries if limit is None else takewhile(lambda entry: entry[0].offset < limit, entries)
 
 
 def _numbered(name: str, lines: Iterable[bytes]) -> Iterator[Entry]:

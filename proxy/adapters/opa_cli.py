@@ -1,8 +1,7 @@
 """OPA as a command: checking, parsing and testing policies. Never on the path of a call."""
 
 import asyncio
-import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,7 +25,7 @@ FORBIDDEN_BUILTINS = frozenset(
         "trace",
     }
 )
-_PASSED_ON = ("PATH", "HOME", "TMPDIR")
+NOTHING: Mapping[str, str] = {}  # all that an OPA process gets to see of our environment
 
 
 class OpaFailedError(Exception):
@@ -47,11 +46,6 @@ class Said:
         return (self.out + self.err).decode("utf-8", "replace").strip()
 
 
-def environment() -> dict[str, str]:
-    """All that an OPA process gets to see of ours."""
-    return {name: os.environ[name] for name in _PASSED_ON if name in os.environ}
-
-
 async def run_opa(
     opa: Path, *arguments: str, directory: Path, seconds: float = 30.0, standard_input: bytes | None = None
 ) -> Said:
@@ -61,7 +55,7 @@ async def run_opa(
             opa,
             *arguments,
             cwd=directory,
-            env=environment(),
+            env=NOTHING,
             stdin=asyncio.subprocess.PIPE if standard_input is not None else asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,

@@ -5,8 +5,6 @@ import asyncio
 from collections.abc import Mapping
 from pathlib import Path
 
-import orjson
-
 from proxy.cli.common import OK, USAGE, Failure, add_command, emit, json_argument, read_settings, say, settings_argument
 from proxy.settings import Settings, SettingsError
 
@@ -41,14 +39,16 @@ def _problems(args: argparse.Namespace) -> list[str]:
         return [*error.problems, *_named(args.settings)]
     except YamlError as error:
         return list(error.problems)
-    workshop = Workshop(settings)
-    problems = asyncio.run(workshop.problems())
-    return problems + (_in_policy(settings) if _in_catalog(settings) else [])
+    return asyncio.run(Workshop(settings).problems())
 
 
 def _named(path: Path) -> list[str]:
     """What can be said without the settings: about the catalog and the policy that they name, or the usual ones."""
-    from proxy.adapters.yaml_file import load_yaml
+    from proxy.adapters.bundle import BundleError
+    from proxy.adapters.policy_source import policy_settings
+    from proxy.adapters.workshop import Workshop
+    from proxy.adapters.yaml_file import YamlError, load_yaml
+    from proxy.core.catalog import CatalogError
 
     document = load_yaml(path)
     given = document if isinstance(document, Mapping) else {}
@@ -57,40 +57,13 @@ def _named(path: Path) -> list[str]:
         value = given.get(key)
         return path.parent / (value if isinstance(value, str) else usual)
 
-    settings = Settings(
-        state=named("state", "state"), catalog=named("catalog", "catalog"), policy=named("policy", "policy.yaml")
+    workshop = Workshop(
+        Settings(state=path.parent, catalog=named("catalog", "catalog"), policy=named("policy", "policy.yaml"))
     )
-    return _in_catalog(settings) + _in_policy(settings)
-
-
-def _in_catalog(settings: Settings) -> list[str]:
-    """What is wrong with the catalog by itself."""
-    from proxy.adapters.workshop import Workshop
-    from proxy.adapters.yaml_file import YamlError
-    from proxy.core.catalog import CatalogError
-
-    try:
-        Workshop(settings).catalog()
-    except (CatalogError, YamlError) as error:
-        return list(error.problems)
-    return []
-
-
-def _in_policy(settings: Settings) -> list[str]:
-    """What is wrong with the policy document by itself, whatever the catalog says."""
-    from proxy.adapters.workshop import Workshop
-    from proxy.adapters.yaml_file import YamlError, load_yaml
-    from proxy.core.policy_document import PolicyDataError, read_document
-
-    name = settings.policy.name
-    schema = orjson.loads((Workshop(settings).sources.schemas / "policy.json").read_bytes())
-    try:
-        document = load_yaml(settings.policy)
-        if not isinstance(document, Mapping):
-            return [f"{name}: must be a mapping"]
-        read_document(document, schema)
-    except YamlError as error:
-        return list(error.problems)
-    except PolicyDataError as error:
-        return [f"{name}: {problem}" for problem in error.problems]
-    return []
+    problems: list[str] = []
+    for look in (workshop.catalog, lambda: policy_settings(workshop.settings.policy, workshop.sources)):
+        try:
+            look()
+        except (CatalogError, YamlError, BundleError) as error:
+            problems += error.problems
+    return problems

@@ -16,7 +16,7 @@ EXIT_CODES = (
 
 
 class Failure(Exception):
-    """A command that could not do its work: one sentence a problem, and the exit code."""
+    """A command that could not do its work: one sentence a problem, and the exit code. `main` prints it, made harmless."""
 
     def __init__(self, *problems: str, exit_code: int = FAILED) -> None:
         super().__init__("; ".join(problems))

@@ -14,7 +14,7 @@ import orjson
 
 from proxy import settings
 from proxy.adapters.yaml_file import YamlError
-from proxy.cli.common import UNREACHABLE, USAGE, Failure, clean, json_argument
+from proxy.cli.common import UNREACHABLE, USAGE, Failure, json_argument
 
 SETTINGS = "sidegate.yaml"
 REVIEW_URL = "http://127.0.0.1:8902"
@@ -58,7 +58,7 @@ def ask(args: argparse.Namespace, method: str, path: str, body: Mapping[str, Any
     except urllib.error.HTTPError as error:
         raise Failure(_refusal(error)) from None
     except (OSError, http.client.HTTPException) as error:
-        why = clean(getattr(error, "reason", error) or type(error).__name__)
+        why = getattr(error, "reason", error) or type(error).__name__
         raise Failure(f"the review port {url} does not answer: {why}", exit_code=UNREACHABLE) from None
     try:
         json.loads(answer)
@@ -102,7 +102,7 @@ def _request(
     url: str, token_file: Path, method: str, path: str, body: Mapping[str, Any] | None
 ) -> urllib.request.Request:
     if not _is_address(url):
-        raise Failure(f"--url: {clean(url)!r} is no address such as {REVIEW_URL}", exit_code=USAGE)
+        raise Failure(f"--url: {url!r} is no address such as {REVIEW_URL}", exit_code=USAGE)
     return urllib.request.Request(  # noqa: S310 - http or https, looked at above
         url.rstrip("/") + path,
         method=method,
@@ -141,4 +141,4 @@ def _refusal(error: urllib.error.HTTPError) -> str:
         sentence = f"{refusal['code']}: {refusal['message']}" + (f" ({refusal['fix']})" if refusal.get("fix") else "")
     except (ValueError, KeyError, TypeError):
         sentence = f"the review port answered {error.code}"
-    return clean(sentence)
+    return sentence

@@ -1,6 +1,6 @@
 """The only place where a permit is made: an executor takes nothing else (design section 4, step 8)."""
 
-from dataclasses import dataclass
+from dataclasses import InitVar, dataclass
 
 from proxy.core.review import Approval
 from proxy.core.tool import CheckedCall, Snapshot
@@ -19,10 +19,10 @@ class Permit:
     caller: Caller
     decision: Decision
     snapshot: Snapshot
-    maker: object
+    maker: InitVar[object]  # not kept: `dataclasses.replace` would pass it on to another call's permit
 
-    def __post_init__(self) -> None:
-        if self.maker is not _MAKER:
+    def __post_init__(self, maker: object) -> None:
+        if maker is not _MAKER:
             raise TypeError("a Permit is made by core.permit.grant only")
 
 

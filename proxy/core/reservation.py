@@ -6,7 +6,7 @@ vanishes without a trace; if it is held it counts as a hold only; if it is commi
 never waits for a higher one, so of two calls that may not meet the later one always sees the earlier.
 """
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from proxy.core.conversation import IMPLICIT, Conversation, add
@@ -87,12 +87,7 @@ def facts_below(
         tools[other.tool] = ToolCount(started=before.started + 1, ok=before.ok)
     add(counters, _calls(len(lower)))
     visible = _visible_holds(own, lower, holds)
-    calls = conversation.calls
-    if lower or visible:
-        calls = sorted([*calls, *(r.as_earlier() for r in lower), *visible], key=lambda call: call.seq)
-    # Held calls are in no summary: a rule about what may meet sees them here, however long ago they were held.
-    held = [call for call in calls[:-SHOWN_CALLS] if call.outcome is Outcome.HELD]
-    shown = (*held, *calls[-SHOWN_CALLS:])
+    shown = _shown(conversation.calls, [*(r.as_earlier() for r in lower), *visible])
     principal_counters = dict(today)
     add(principal_counters, _calls(reserved_today))
     known = conversation.registered is not None
@@ -107,6 +102,13 @@ def facts_below(
         principal_counters=principal_counters,
     )
     return Facts(seq=own.number, history=history)
+
+
+def _shown(kept: Sequence[EarlierCall], beside: Sequence[EarlierCall]) -> tuple[EarlierCall, ...]:
+    calls = sorted([*kept, *beside], key=lambda call: call.seq) if beside else kept
+    # Held calls are in no summary: a rule about what may meet sees them here, however long ago they were held.
+    held = [call for call in calls[:-SHOWN_CALLS] if call.outcome is Outcome.HELD]
+    return (*held, *calls[-SHOWN_CALLS:])
 
 
 def _calls(count: int) -> dict[str, int]:

@@ -67,7 +67,7 @@ def read_arguments(given: Any, *, text_allowed: bool) -> Arguments:
             Code.INVALID_ARGUMENTS, f"arguments must be an object, got {_kind(given)}", fix="send a JSON object"
         )
     raw = strict_json.write(given)
-    if b"." in raw and _LONG_FRACTION.search(raw):
+    if (b"." in raw or b"e-" in raw or b"E-" in raw) and _LONG_FRACTION.search(raw):
         _refuse_lost_fractions(given)
     return Arguments(raw=raw, tree=given, value=strict_json.read_values(raw))
 
@@ -98,11 +98,8 @@ def _refuse_lost_fractions(given: Mapping[str, Any]) -> None:
 
 
 def _whole(token: str) -> bool:
-    try:
-        exact = Decimal(token)
-        return exact == exact.to_integral_value()
-    except ArithmeticError:  # an exponent beyond what even decimals have
-        return False
+    exact = Decimal(token)
+    return exact == exact.to_integral_value()
 
 
 def refuse_repeated_ids(items: Iterable[ToolCall | UnreadableCall]) -> tuple[ToolCall | UnreadableCall, ...]:

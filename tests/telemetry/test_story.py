@@ -220,6 +220,8 @@ def test_no_argument_result_message_or_credential_is_told(caplog: pytest.LogCapt
 
 
 class FailingSpan:
+    recording = True
+
     """A span that cannot be written to."""
 
     context = PARENT

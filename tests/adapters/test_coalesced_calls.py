@@ -1,0 +1,133 @@
+"""Floods of calls that could not be read: so many records a second, and a count for the rest."""
+
+import asyncio
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+
+from proxy.adapters.coalesced_calls import PER_SECOND, CoalescedCalls
+from proxy.core.tool import CheckedCall
+from proxy.errors import Code, Refusal
+from proxy.model import Caller, Facts
+
+
+class Hand:
+    """A clock that a test moves."""
+
+    def __init__(self) -> None:
+        self.at = 100.0
+        self.sleepers: list[asyncio.Event] = []
+
+    def now(self) -> datetime:
+        return datetime.fromtimestamp(self.at, UTC)
+
+    def monotonic(self) -> float:
+        return self.at
+
+    async def sleep(self, seconds: float) -> None:
+        self.sleepers.append(asyncio.Event())
+        await self.sleepers[-1].wait()
+
+
+class Recorder:
+    """Port Calls that keeps what it is given; `broken` refuses it."""
+
+    def __init__(self) -> None:
+        self.records: list[Mapping[str, Any]] = []
+        self.broken = False
+
+    async def reserve(self, call_id: str, caller: Caller, checked: CheckedCall) -> Facts:
+        raise NotImplementedError
+
+    def repeated(self, conversation: str, digest: str) -> int:
+        return 7
+
+    async def commit(self, intent: Mapping[str, Any], *, durable: bool) -> None:
+        self.records.append({**intent, "durable": durable})
+
+    async def settle(self, terminal: Mapping[str, Any], *, durable: bool) -> None:
+        if self.broken:
+            raise Refusal(Code.AUDIT_UNAVAILABLE, "broken")
+        self.records.append(terminal)
+
+    @property
+    def accounted(self) -> int:
+        """Calls that the records speak for."""
+        return sum(sum(r["coalesced"].values()) if "coalesced" in r else 1 for r in self.records)
+
+
+def terminal(number: int, code: Code = Code.INVALID_JSON, principal: object = None) -> dict[str, Any]:
+    return {"kind": "terminal", "call": f"c{number}", "principal": principal, "code": code}
+
+
+async def flood(calls: CoalescedCalls, count: int, code: Code = Code.INVALID_JSON) -> None:
+    for number in range(count):
+        await calls.settle(terminal(number, code), durable=False)
+
+
+async def test_over_the_limit_one_record_speaks_for_the_rest() -> None:
+    """By code; and the next second has its own records again."""
+    inner, clock = Recorder(), Hand()
+    calls = CoalescedCalls(inner, clock)
+    await flood(calls, PER_SECOND + 10)
+    await flood(calls, 5, Code.TOO_LARGE)
+    assert len(inner.records) == PER_SECOND
+    clock.at += 1.0
+    await flood(calls, 1)
+    assert inner.records[PER_SECOND]["coalesced"] == {"invalid_json": 10, "too_large": 5}
+    assert "coalesced" not in inner.records[PER_SECOND + 1]
+    assert inner.accounted == PER_SECOND + 16
+
+
+@pytest.mark.parametrize("record", [terminal(1, Code.DENIED), terminal(1, Code.INVALID_JSON, {"id": "x"})])
+async def test_what_somebody_asked_for_is_never_left_out(record: dict[str, Any]) -> None:
+    """Only what nobody could read is coalesced: not a denial, and nothing of a known principal."""
+    inner = Recorder()
+    calls = CoalescedCalls(inner, Hand())
+    for _ in range(PER_SECOND * 2):
+        await calls.settle(record, durable=False)
+    assert len(inner.records) == PER_SECOND * 2
+
+
+async def test_a_count_that_cannot_be_written_is_kept() -> None:
+    """The journal fails and recovers: nothing that was left out is forgotten."""
+    inner, clock = Recorder(), Hand()
+    calls = CoalescedCalls(inner, clock)
+    await flood(calls, PER_SECOND + 3)
+    inner.broken = True
+    with pytest.raises(Refusal):
+        await calls.flush()
+    inner.broken = False
+    await calls.flush()
+    await calls.flush()
+    assert inner.accounted == PER_SECOND + 3
+    assert len(inner.records) == PER_SECOND + 1
+
+
+async def test_the_count_is_written_without_another_call() -> None:
+    """By `watch` after a second, and at its end."""
+    inner, clock = Recorder(), Hand()
+    calls = CoalescedCalls(inner, clock)
+    watching = asyncio.create_task(calls.watch())
+    await flood(calls, PER_SECOND + 3)
+    await asyncio.sleep(0)
+    clock.sleepers.pop().set()
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    assert inner.accounted == PER_SECOND + 3
+    await flood(calls, 4)
+    watching.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await watching
+    assert inner.accounted == PER_SECOND + 7
+
+
+async def test_everything_else_is_passed_on() -> None:
+    """Intents with their durability, and the count of repetitions."""
+    inner = Recorder()
+    calls = CoalescedCalls(inner, Hand())
+    await calls.commit({"kind": "intent"}, durable=True)
+    assert inner.records == [{"kind": "intent", "durable": True}]
+    assert calls.repeated("c", "d") == 7
