@@ -284,7 +284,8 @@ def _contradictions(settings: Settings) -> list[str]:
             and settings.reviewers.file.resolve() == settings.tokens.file.resolve()
         ),
         "/tokens/issuers, /reviewers/issuers: each issuer needs either jwks_url or jwks_file": any(
-            (i.jwks_url is None) == (i.jwks_file is None) for i in (*settings.tokens.issuers, *settings.reviewers.issuers)
+            (i.jwks_url is None) == (i.jwks_file is None)
+            for i in (*settings.tokens.issuers, *settings.reviewers.issuers)
         ),
         "/reviewers/issuers: an (issuer, audience) pair that /tokens accepts, too": bool(
             {(i.issuer, i.audience) for i in settings.reviewers.issuers}

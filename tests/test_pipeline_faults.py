@@ -260,6 +260,20 @@ async def test_the_end_of_the_process_waits_for_calls_and_then_ends_them_with_th
     assert (outcomes, line.pipeline.gate.inside) == (["abandoned", "unknown"], 0)
 
 
+async def test_the_end_of_the_process_does_not_cut_off_a_record_that_is_being_written(line: Line) -> None:
+    """The last thing a call does is the one thing that must not be missing."""
+    stop = line.stop("calls.settle")
+    task = line.begin()
+    await stop.reached.wait()
+    finishing = asyncio.create_task(line.pipeline.finish(0))
+    for _ in range(10):  # turns of the loop, in which the calls under way are ended
+        await asyncio.sleep(0)
+    stop.go.set()
+    assert await finishing == 1
+    assert (await task).status is Status.DONE
+    assert (await line.terminal())["outcome"] == "done"
+
+
 async def test_the_end_of_the_process_lets_calls_end_that_are_quick(line: Line) -> None:
     """Nothing is cut off that ends in time."""
     stop = line.stop("executor.execute")

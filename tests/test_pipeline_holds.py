@@ -3,13 +3,14 @@
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from proxy.core.review import ReviewStatus
+from proxy.core.review import Review, ReviewStatus
 from proxy.errors import Code
-from proxy.model import Decision, Presented, Status
-from tests.contracts.line import ADA, DENY, REVIEW, Line, opened, refusal, reviewed, snapshot
+from proxy.model import Decision, Presented, Reason, Status
+from tests.contracts.line import ADA, ALLOW, DENY, REVIEW, Line, opened, refusal, reviewed, snapshot
 from tests.contracts.store_kit import until
 
 
@@ -41,6 +42,33 @@ async def test_a_yes_is_no_second_door(line: Line, second: Decision) -> None:
     await line.answer_review()
     assert refusal(await task).code is Code.DENIED
     assert line.upstreams.permits == []
+
+
+def pending(line: Line) -> list[Review]:
+    holds = line.store.log.state.open_holds()
+    return [hold.review for hold in holds if hold.review.status is ReviewStatus.PENDING]
+
+
+async def test_a_reason_that_comes_up_after_the_yes_needs_a_yes_of_its_own(line: Line) -> None:
+    """Held twice, run once, on the approval that covers all that was said in the end."""
+    risky = Reason(policy="review", code="risky", approvers=("leads",))
+    said = {**REVIEW.said["review"], "review": [{"code": "risky"}]}
+    more = replace(REVIEW, review=(*REVIEW.review, risky), said={"review": said})
+
+    def decides(asked: dict[str, Any]) -> Decision:
+        covers = (asked["approval"] or {"covers": {}})["covers"]
+        return ALLOW if covers == said else more if covers else REVIEW
+
+    line.policy.decides = decides
+    task = line.begin()
+    first = await line.answer_review()
+    await until(lambda: len(pending(line)) == 1)
+    assert line.upstreams.permits == []
+    (second,) = pending(line)
+    await line.store.reviews.resolve(second.id, ReviewStatus.APPROVED, "id#rita", None)
+    assert (await task).status is Status.DONE
+    assert second.id != first
+    assert [record["review"] for record in await line.journal(kind="intent")] == [second.id]
 
 
 async def test_a_stop_that_is_thrown_while_a_call_is_held_counts(line: Line) -> None:

@@ -1,157 +1,136 @@
-"""What a call costs beside a bare forward of the same bytes: alternated rounds in one run, ratios with their spread.
+"""What a call costs beside a bare forward of the same bytes (P1, P2, P3, P7): alternated rounds in one run.
 
 Run: python -m tests.benchmarks.run [--rounds 7] [--requests 2000] [--json FILE] [--write]
-`--write` puts the table into tests/benchmarks/README.md.
 """
 
 import argparse
-import asyncio
 import contextlib
-import json
 import os
-import platform
-import re
-import statistics
-from collections import defaultdict
-from collections.abc import Iterable, Sequence
-from datetime import UTC, datetime
+import time
 from pathlib import Path
-from typing import Any
 
-import uvloop
+from tests.benchmarks.load import percentile
+from tests.benchmarks.report import Report, Row, Verdict, command, cpu_model, median
+from tests.benchmarks.rounds import Rounds, alternate, cpu, latency, ratio
+from tests.benchmarks.targets import Target, bare, collector, disk, sidegate, tmpfs, upstream
 
-from tests.benchmarks.load import Measured, load
-from tests.benchmarks.targets import Target, bare, disk, sidegate, tmpfs, upstream
+BARE, SLOW_BARE, DIRECT = "bare forward", "bare forward, 50 ms upstream", "upstream alone"
+STUB_TMPFS, STUB_DISK = "stub OPA, tmpfs", "stub OPA, disk"
+TRACED, SLOW_DISK = "stub OPA, tmpfs, 3 spans exported", "stub OPA, disk, 50 ms upstream"
+COLUMNS = {
+    "target": "target",
+    "cpu_us": "CPU us/call (c=16)",
+    "cpu_ratio": "ratio to bare",
+    "opa_cpu_us": "OPA's CPU us/call",
+    "p50_us": "p50 us (c=1)",
+    "p50_ratio": "ratio to bare",
+    "p99_us": "p99 us (c=1)",
+    "p99_us_c16": "p99 us (c=16)",
+    "rate": "calls/s (c=16)",
+}
 
-README = Path(__file__).parent / "README.md"
-BEGIN, END = "<!-- table: begin, written by tests/benchmarks/run.py -->", "<!-- table: end -->"
 
-Rounds = dict[str, list[dict[str, Measured]]]
-
-
-async def measure(rounds: int, requests: int) -> tuple[Rounds, list[str]]:
-    """All targets, started once, each asked in each round at c=16 and c=1."""
+async def run(args: argparse.Namespace) -> Report:
+    """All targets of an instant upstream, then those of a slow one."""
     async with contextlib.AsyncExitStack() as stack:
-        port = await stack.enter_async_context(upstream())
-        targets = [await stack.enter_async_context(bare(port))]
-        for name, folder, stub in (
-            ("sidegate, stub OPA, tmpfs", tmpfs(), True),
-            ("sidegate, stub OPA, disk", disk(), True),
-            ("sidegate, real OPA, tmpfs", tmpfs(), False),
-            ("sidegate, real OPA, disk", disk(), False),
+        enter = stack.enter_async_context
+        port, slow = await enter(upstream()), await enter(upstream(0.05))
+        first = await enter(bare(port))
+        targets = [Target(name=DIRECT, port=port, requests=first.requests), first]
+        spans = {"OTEL_EXPORTER_OTLP_ENDPOINT": await enter(collector())}
+        for name, folder, stub, environment in (
+            (STUB_TMPFS, tmpfs(), True, None),
+            (TRACED, tmpfs(), True, spans),
+            (STUB_DISK, disk(), True, None),
+            ("real OPA, tmpfs", tmpfs(), False, None),
+            ("real OPA, disk", disk(), False, None),
         ):
-            made = sidegate(name, port, folder=folder, stub_opa=stub)
-            targets.append(await stack.enter_async_context(made))
-        for target in targets:  # warm: connections, caches, OPA's compiled query
-            await load(target.port, target.requests, concurrency=16, count=500, watched=target.pids)
-        return await _rounds(targets, rounds, requests), [target.name for target in targets]
-
-
-async def _rounds(targets: Sequence[Target], rounds: int, requests: int) -> Rounds:
-    measured: Rounds = defaultdict(list)
-    for number in range(rounds):
-        ordered = targets if number % 2 == 0 else list(reversed(targets))
-        for target in ordered:
-            busy = await load(target.port, target.requests, concurrency=16, count=requests, watched=target.pids)
-            alone = await load(
-                target.port, target.requests, concurrency=1, count=max(100, requests // 5), watched=target.pids
-            )
-            if busy.bad or alone.bad:
-                raise RuntimeError(f"{target.name}: {busy.bad + alone.bad} answers other than 200")
-            measured[target.name].append({"c16": busy, "c1": alone})
-        print(f"round {number + 1} of {rounds} done", flush=True)
-    return measured
-
-
-def summary(measured: Rounds, order: Sequence[str]) -> list[dict[str, Any]]:
-    """One row a target: medians over rounds, and per-round ratios to the bare forward with least and greatest."""
-    base = measured[order[0]]
-    rows = []
-    for name in order:
-        own = measured[name]
-        ratios = [a["c16"].cpu["proxy"] / b["c16"].cpu["proxy"] for a, b in zip(own, base, strict=True)]
-        p50 = [a["c1"].percentile(50) / b["c1"].percentile(50) for a, b in zip(own, base, strict=True)]
-        rows.append(
-            {
-                "target": name,
-                "cpu_us_c16": _median(m["c16"].cpu["proxy"] for m in own) * 1e6,
-                "opa_cpu_us_c16": _median(m["c16"].cpu.get("opa", 0.0) for m in own) * 1e6,
-                "cpu_ratio": statistics.median(ratios),
-                "cpu_ratio_spread": [min(ratios), max(ratios)],
-                "p50_us_c1": _median(m["c1"].percentile(50) for m in own) * 1e6,
-                "p99_us_c1": _median(m["c1"].percentile(99) for m in own) * 1e6,
-                "p50_ratio_c1": statistics.median(p50),
-                "p50_ratio_c1_spread": [min(p50), max(p50)],
-                "rps_c16": _median(len(m["c16"].latencies) / m["c16"].seconds for m in own),
-                "p99_us_c16": _median(m["c16"].percentile(99) for m in own) * 1e6,
-            }
-        )
-    return rows
-
-
-def _median(values: Iterable[float]) -> float:
-    return statistics.median(values)
-
-
-def table(rows: Sequence[dict[str, Any]]) -> str:
-    """The figures as Markdown."""
-    lines = [
-        "| target | CPU us/call (c=16) | ratio to bare forward | OPA's CPU us/call | p50 us (c=1) | ratio | p99 us (c=1) "
-        "| calls/s (c=16) |",
-        "|---|---|---|---|---|---|---|---|",
-    ]
-    for r in rows:
-        low, high = r["cpu_ratio_spread"]
-        low1, high1 = r["p50_ratio_c1_spread"]
-        cells = [
-            r["target"],
-            f"{r['cpu_us_c16']:.0f}",
-            f"{r['cpu_ratio']:.2f} ({low:.2f}-{high:.2f})",
-            f"{r['opa_cpu_us_c16']:.0f}",
-            f"{r['p50_us_c1']:.0f}",
-            f"{r['p50_ratio_c1']:.2f} ({low1:.2f}-{high1:.2f})",
-            f"{r['p99_us_c1']:.0f}",
-            f"{r['rps_c16']:.0f}",
+            targets.append(await enter(sidegate(name, port, folder=folder, stub_opa=stub, environment=environment)))
+        slow_targets = [
+            await enter(bare(slow, SLOW_BARE)),
+            await enter(sidegate(SLOW_DISK, slow, folder=disk(), stub_opa=True)),
         ]
-        lines.append(f"| {' | '.join(cells)} |")
-    return "\n".join(lines)
+        counts = {16: args.requests, 1: max(20, args.requests // 5)}
+        measured = await alternate(targets, rounds=args.rounds, counts=counts)
+        few = {16: max(64, args.requests // 4), 1: max(10, args.requests // 100)}
+        measured |= await alternate(slow_targets, rounds=args.rounds, counts=few)
+    flush = flush_seconds(disk(), 200)
+    rows = [_row(measured, name, SLOW_BARE if name in (SLOW_BARE, SLOW_DISK) else BARE) for name in measured]
+    return Report(
+        name="run",
+        columns=COLUMNS,
+        rows=rows,
+        verdicts=verdicts(measured, flush),
+        notes=[f"One flush (`fdatasync` of 1.5 KiB appended) of the same disk: {flush * 1e6:.0f} us at the median."],
+        options={"rounds": args.rounds, "requests": args.requests},
+    )
 
 
-def cpu_model() -> str:
-    """The processor's own name."""
-    found = re.search(r"model name\s*:\s*(.+)", Path("/proc/cpuinfo").read_text())
-    return found[1] if found else platform.processor()
-
-
-def main() -> None:
-    """Measure, print, and write where asked."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--requests", type=int, default=2000)
-    parser.add_argument("--json", type=Path)
-    parser.add_argument("--write", action="store_true")
-    args = parser.parse_args()
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        measured, order = runner.run(measure(args.rounds, args.requests))
-    rows = summary(measured, order)
-    facts = {
-        "cpu": cpu_model(),
-        "at": datetime.now(UTC).isoformat(timespec="minutes"),
-        "python": platform.python_version(),
-        "rounds": args.rounds,
-        "requests": args.requests,
+def _row(measured: Rounds, name: str, base: str) -> Row:
+    own = measured[name]
+    row = {
+        "target": name,
+        "p50_us": median(map(latency(50), own)) * 1e6,
+        "p50_ratio": ratio(own, measured[base], latency(50)),
+        "p99_us": median(map(latency(99), own)) * 1e6,
+        "p99_us_c16": median(map(latency(99, 16), own)) * 1e6,
+        "rate": median(len(m[16].latencies) / m[16].seconds for m in own),
     }
-    print(table(rows))
-    if args.json:
-        args.json.write_text(json.dumps(facts | {"rows": rows}, indent=2))
-    if args.write:
-        note = (
-            f"{facts['cpu']}, {os.cpu_count()} cores, Python {facts['python']}, {facts['at']}; "
-            f"{args.rounds} alternated rounds of {args.requests} calls"
+    if "proxy" not in own[0][16].cpu:
+        return row
+    row |= {"cpu_us": median(map(cpu(), own)) * 1e6, "cpu_ratio": ratio(own, measured[base], cpu())}
+    return row | ({"opa_cpu_us": median(map(cpu("opa"), own)) * 1e6} if "opa" in own[0][16].cpu else {})
+
+
+def verdicts(measured: Rounds, flush: float) -> list[Verdict]:
+    """P1, P2, P3 and P7."""
+    base, direct = measured[BARE], measured[DIRECT]
+    amd = "AMD" in cpu_model()
+
+    def added(name: str) -> float:
+        rounds = zip(measured[name], base, direct, strict=True)
+        return median(
+            (a[1].percentile(50) - d[1].percentile(50)) / (b[1].percentile(50) - d[1].percentile(50))
+            for a, b, d in rounds
         )
-        before, _, rest = README.read_text().partition(BEGIN)
-        README.write_text(f"{before}{BEGIN}\n\n{note}\n\n{table(rows)}\n\n{END}{rest.partition(END)[2]}")
+
+    def against(name: str, other: str) -> float:
+        return ratio(measured[name], measured[other], cpu())["median"]
+
+    pairs = list(zip(measured[TRACED], measured[STUB_TMPFS], base, strict=True))
+    spans = median((t[16].cpu["proxy"] - w[16].cpu["proxy"]) / b[16].cpu["proxy"] for t, w, b in pairs)
+    waited = median(
+        a[1].percentile(50) - b[1].percentile(50)
+        for a, b in zip(measured[STUB_DISK], measured[STUB_TMPFS], strict=True)
+    )
+    return [
+        Verdict(budget="P1", what="CPU per call, tmpfs, stub OPA (c=16)", value=against(STUB_TMPFS, BARE), limit=1.9 if amd else 2.1),
+        Verdict(budget="P1", what="the same with spans exported", value=against(TRACED, BARE), limit=1.9 if amd else 2.1),
+        Verdict(budget="P2", what="p50 added over the upstream alone, tmpfs (c=1), to what the bare forward adds", value=added(STUB_TMPFS), limit=1.8),
+        Verdict(budget="P3", what="CPU per call, disk, instant upstream (c=16)", value=against(STUB_DISK, BARE), limit=2.1),
+        Verdict(budget="P3", what="CPU per call, disk, 50 ms upstream (c=16)", value=against(SLOW_DISK, SLOW_BARE), limit=2.5),
+        Verdict(budget="P3", what="p50 that the disk adds (c=1)", value=waited * 1e6, limit=(flush + 0.0003) * 1e6, unit="us"),
+        Verdict(budget="P7", what="CPU of three spans per call (c=16), to the bare forward's", value=spans, limit=0.25),
+        Verdict(budget="P7", what="p99 with spans to without (c=16)", value=ratio(measured[TRACED], measured[STUB_TMPFS], latency(99, 16))["median"], limit=1.3),
+    ]  # fmt: skip
+
+
+def flush_seconds(folder: Path, times: int) -> float:
+    """Median seconds of an append of 1.5 KiB and its flush."""
+    path = folder / f"flush-{os.getpid()}"
+    taken = []
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+    try:
+        for _ in range(times):
+            began = time.perf_counter()
+            os.write(descriptor, b"x" * 1536)
+            os.fdatasync(descriptor)
+            taken.append(time.perf_counter() - began)
+    finally:
+        os.close(descriptor)
+        path.unlink()
+    return percentile(sorted(taken), 50)
 
 
 if __name__ == "__main__":
-    main()
+    command("run", __doc__, run, rounds=7, requests=2000)

@@ -1,6 +1,6 @@
-"""Counterparts that cost as little as Python can: an upstream and an OPA, each an asyncio.Protocol on uvloop.
+"""Counterparts that cost as little as Python can: an upstream, an OPA and a collector, each an asyncio.Protocol on uvloop.
 
-Run: python -m tests.benchmarks.stubs upstream PORT [DELAY_SECONDS] | opa SOCKET BUNDLE
+Run: python -m tests.benchmarks.stubs upstream PORT [DELAY_SECONDS] | opa SOCKET BUNDLE | collector PORT
 """
 
 import asyncio
@@ -13,12 +13,15 @@ from pathlib import Path
 import uvloop
 
 ANSWER = json.dumps({"sku": "SKU-17", "on_hand": 412, "note": "x" * 250}).encode()
+COUNT = b"GET /count "  # how many requests there were before; asked by the benchmarks themselves
+
+Answering = Callable[[bytes, bytes], bytes]  # head and body -> body
 
 
 class Fast(asyncio.Protocol):
-    """Answers each complete request with `answer(body)`, after `delay` seconds."""
+    """Answers each complete request, after `delay` seconds."""
 
-    def __init__(self, answer: Callable[[bytes], bytes], delay: float = 0.0) -> None:
+    def __init__(self, answer: Answering, delay: float = 0.0) -> None:
         self._answer = answer
         self._delay = delay
         self._buffer = b""
@@ -29,73 +32,91 @@ class Fast(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         self._buffer += data
         while (end := self._buffer.find(b"\r\n\r\n")) >= 0:
-            head = self._buffer[:end].lower()
-            start = head.find(b"content-length:")
-            length = int(head[start + 15 :].split(b"\r\n", 1)[0]) if start >= 0 else 0
+            head = self._buffer[:end]
+            length = _length(head)
             if len(self._buffer) < end + 4 + length:
                 return
             body, self._buffer = self._buffer[end + 4 : end + 4 + length], self._buffer[end + 4 + length :]
-            answer = self._answer(body)
+            answer = self._answer(head, body)
             reply = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n%b" % (
                 len(answer),
                 answer,
             )
             if self._delay:
-                asyncio.get_running_loop().call_later(self._delay, self._transport.write, reply)
+                asyncio.get_running_loop().call_later(self._delay, self._write, reply)
             else:
                 self._transport.write(reply)
 
+    def _write(self, reply: bytes) -> None:
+        if not self._transport.is_closing():
+            self._transport.write(reply)
+
+
+def _length(head: bytes) -> int:
+    lower = head.lower()
+    start = lower.find(b"content-length:")
+    return int(lower[start + 15 :].split(b"\r\n", 1)[0]) if start >= 0 else 0
+
+
+class StubUpstream:
+    """The same answer always; counts."""
+
+    def __init__(self) -> None:
+        self._count = 0
+
+    def answer(self, head: bytes, body: bytes) -> bytes:
+        if head.startswith(COUNT):
+            return b"%d" % self._count
+        self._count += 1
+        return ANSWER
+
 
 class StubOpa:
-    """Allows every call that has an input, under the revision of the bundle that it finds."""
+    """Under the revision of the bundle that it finds: denies `drop_all`, has `ask_price` reviewed, allows the rest."""
 
     def __init__(self, bundle: Path) -> None:
         self._bundle = bundle
         self._seen = 0
-        self._allow = self._deny = b""
+        self._said: dict[str, bytes] = {}
 
-    def answer(self, body: bytes) -> bytes:
+    def answer(self, head: bytes, body: bytes) -> bytes:
+        if head.startswith(b"POST /v1/data/sidegate/decision/mismatch"):
+            return b'{"result":[]}'
         if (seen := self._bundle.stat().st_mtime_ns) != self._seen:
-            self._seen = seen
-            with tarfile.open(self._bundle) as archive:
-                manifest = archive.extractfile(".manifest")
-                revision = json.loads(manifest.read())["revision"] if manifest else ""
-            base = {"schema": 1, "guards": [], "deny": {}, "review": {}, "allow": {}, "obligations": {}, "warn": {}}
-            allow = base | {"effect": "allow", "allow": {"grants": [{"code": "granted"}]}, "revision": revision}
-            deny = base | {"effect": "deny", "guards": ["fact_missing"], "revision": revision}
-            self._allow, self._deny = (json.dumps({"result": document}).encode() for document in (allow, deny))
-        return self._allow if len(body) > 100 else self._deny
+            self._seen, self._said = seen, _decisions(self._bundle)
+        if len(body) < 100 or b'"tool":{"name":"drop_all"' in body:
+            return self._said["deny"]
+        asks = b'"tool":{"name":"ask_price"' in body and b'"approval":null' in body
+        return self._said["review" if asks else "allow"]
+
+
+def _decisions(bundle: Path) -> dict[str, bytes]:
+    with tarfile.open(bundle) as archive:
+        manifest = archive.extractfile(".manifest")
+        revision = json.loads(manifest.read())["revision"] if manifest else ""
+    base = {"schema": 1, "guards": [], "deny": {}, "review": {}, "allow": {}, "obligations": {}, "warn": {}}
+    granted = {"allow": {"grants": [{"code": "granted"}]}}
+    asked = {"review": {"grants": [{"code": "grant_needs_review", "approvers": ["sourcing-leads"], "scope": "once"}]}}
+    documents = {
+        "allow": base | granted | {"effect": "allow", "revision": revision},
+        "review": base | granted | asked | {"effect": "review", "revision": revision},
+        "deny": base | {"effect": "deny", "guards": ["fact_missing"], "revision": revision},
+    }
+    return {name: json.dumps({"result": document}).encode() for name, document in documents.items()}
 
 
 async def main(kind: str, *arguments: str) -> None:
     """Serve until killed."""
     loop = asyncio.get_running_loop()
     if kind == "upstream":
-        delay = float(arguments[1]) if len(arguments) > 1 else 0.0
-        await loop.create_server(lambda: Fast(lambda _: ANSWER, delay), "127.0.0.1", int(arguments[0]))
+        upstream, delay = StubUpstream(), float(arguments[1]) if len(arguments) > 1 else 0.0
+        await loop.create_server(lambda: Fast(upstream.answer, delay), "127.0.0.1", int(arguments[0]))
+    elif kind == "collector":
+        await loop.create_server(lambda: Fast(lambda _head, _body: b""), "127.0.0.1", int(arguments[0]))
     else:
-        stub = StubOpa(Path(arguments[1]))
-        decision = stub.answer
-        mismatch = json.dumps({"result": []}).encode()
-        await loop.create_unix_server(lambda: Routed(decision, mismatch), arguments[0])
+        opa = StubOpa(Path(arguments[1]))
+        await loop.create_unix_server(lambda: Fast(opa.answer), arguments[0])
     await asyncio.Event().wait()
-
-
-class Routed(Fast):
-    """The stub OPA's two paths: everything is a decision but `mismatch`."""
-
-    def __init__(self, decision: Callable[[bytes], bytes], mismatch: bytes) -> None:
-        super().__init__(self._route)
-        self._decision = decision
-        self._mismatch = mismatch
-        self._asked_mismatch = False
-
-    def data_received(self, data: bytes) -> None:
-        self._asked_mismatch = data.startswith(b"POST /v1/data/sidegate/decision/mismatch")
-        super().data_received(data)
-
-    def _route(self, body: bytes) -> bytes:
-        return self._mismatch if self._asked_mismatch else self._decision(body)
 
 
 if __name__ == "__main__":

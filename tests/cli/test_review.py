@@ -3,21 +3,22 @@
 import asyncio
 import itertools
 import json
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 
-from tests.cli.command import HOSTILE, Done, harmless, sidegate
+from tests.cli.command import HOSTILE, Done, harmless, inside, sidegate
 from tests.e2e.rig import Rig
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 _numbers = itertools.count(1)
 
 
-async def review(running: Rig, *words: str, by: str = "rob") -> Done:
-    """The command, with the reviewer's token file."""
+async def review(running: Rig, *words: str, by: str = "rob", run: Callable[..., Done] = inside) -> Done:
+    """The command, with the reviewer's token file; in this process, beside the loop that the rig's upstream needs."""
     token = running.folder / f"{by}.token"
-    return await asyncio.to_thread(sidegate, "review", *words, "--url", running.url("review"), "--token-file", token)
+    return await asyncio.to_thread(run, "review", *words, "--url", running.url("review"), "--token-file", token)
 
 
 async def held(running: Rig, body: dict[str, Any] | None = None) -> tuple[str, dict[str, Any]]:
@@ -51,7 +52,8 @@ async def test_a_held_call_is_listed_shown_and_approved(running: Rig) -> None:
     ):
         assert said in shown.out
     (digest,) = [line.split()[1] for line in shown.out.splitlines() if line.startswith("digest")]
-    approved = await review(running, "approve", refusal["review"], "--digest", digest, "--comment", "fine")
+    words = ("approve", refusal["review"], "--digest", digest, "--comment", "fine")
+    approved = await review(running, *words, run=sidegate)
     assert (approved.code, approved.err) == (0, "")
     assert f"{refusal['review']} is approved, by " in approved.out
     status, _ = await running.post(f"/v1/tool-calls/{refusal['call_id']}/resume", b"", handle)

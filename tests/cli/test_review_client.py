@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from proxy.cli.review_client import read, rendered
+from proxy.cli.review_client import REVIEW_URL, address, read, rendered
 from tests.cli.command import Done, harmless, inside
 from tests.e2e.rig import free_ports
 
@@ -133,3 +133,25 @@ def test_numbers_stay_as_they_were_written() -> None:
     """What a reviewer sees is what will be sent: no number is rounded on the way to the terminal."""
     text = '{"a":1.10,"b":18446744073709551617,"c":9007199254740993.0,"d":1e400,"e":-3}'
     assert rendered(read(text.encode())) == text
+
+
+@pytest.mark.parametrize(
+    ("port", "wanted"),
+    [
+        ('"127.0.0.1:7000"', "http://127.0.0.1:7000"),
+        ('"[::1]:7000"', "http://[::1]:7000"),
+        ('{listen: "10.0.0.1:7000", tls: {certificate: c, key: k}}', "https://10.0.0.1:7000"),
+        ('{listen: "0.0.0.0:7000", tls: {certificate: c, key: k}}', "https://127.0.0.1:7000"),
+        ("nonsense", REVIEW_URL),
+    ],
+)
+def test_the_port_is_that_of_the_settings_in_this_directory(port: str, wanted: str, tmp_path: Path) -> None:
+    """So that a changed port need not be repeated; settings that cannot be read leave the usual one."""
+    (tmp_path / "sidegate.yaml").write_text(f"state: s\ncatalog: c\npolicy: p\nreview_port: {port}\n")
+    with contextlib.chdir(tmp_path):
+        assert address() == wanted
+
+
+def test_without_settings_it_is_the_usual_port(tmp_path: Path) -> None:
+    with contextlib.chdir(tmp_path):
+        assert address() == REVIEW_URL

@@ -5,7 +5,7 @@ import json
 
 import pytest
 
-from tests.cli.command import Done, harmless, inside, sidegate
+from tests.cli.command import Done, harmless, inside
 from tests.e2e.rig import Rig
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -13,7 +13,7 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 async def command(running: Rig, *words: str, by: str = "rob") -> Done:
     token = running.folder / f"{by}.token"
-    return await asyncio.to_thread(sidegate, *words, "--url", running.url("review"), "--token-file", token)
+    return await asyncio.to_thread(inside, *words, "--url", running.url("review"), "--token-file", token)
 
 
 @pytest.mark.parametrize("scope", [("tool", "get_stock"), ("system", "inventory"), ("conversation", "s1"), ("all",)])

@@ -170,6 +170,7 @@ def test_whatever_the_facts_are_the_document_is_as_the_schema_of_the_policies_sa
     INPUT.validate(tree)
     assert tree["call"]["arguments"] == json.loads(call.arguments.raw)
     assert b'"arguments":' + call.arguments.raw in document
+    assert tree["conversation"]["calls_complete"] is history.calls_complete
     assert tree["conversation"]["calls"] == [json.loads(orjson.dumps(earlier_facts(c))) for c in history.calls]
 
 
@@ -282,10 +283,20 @@ def test_times_are_in_utc_with_microseconds() -> None:
 
 def test_held_calls_of_long_ago_stand_before_the_last_twenty_and_the_schema_knows() -> None:
     """Rules of combination see them; a schema that forbids them would be wrong about what OPA is sent."""
-    calls = [
-        EarlierCall(seq=n, tool="t", system="s", effect="read", labels=(), outcome=Outcome.DONE) for n in range(1, 26)
+    held = (2, 4)
+    journal = [
+        EarlierCall(
+            seq=n,
+            tool="t",
+            system="s",
+            effect="read",
+            labels=(),
+            outcome=Outcome.HELD if n in held else Outcome.DONE,
+        )
+        for n in range(1, 26)
     ]
-    facts = Facts(seq=26, history=replace(NOTHING, calls=numbered(calls)))
+    shown = (*(call for call in journal[:5] if call.seq in held), *journal[5:])
+    facts = Facts(seq=26, history=replace(NOTHING, calls=shown))
     document = judged(caller("talk"), checked(tool("t")), facts)
-    assert rebuilt(json.loads(compact(document, facts)), list(facts.history.calls)) == json.loads(document)
+    assert rebuilt(json.loads(compact(document, facts)), journal) == json.loads(document)
     INPUT.validate(json.loads(document))

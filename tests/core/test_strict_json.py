@@ -24,6 +24,8 @@ REFUSED = {
     "a number that is infinite as a double": b'{"limit":1e999}',
     "an integer that is infinite as a double": b"[" + b"9" * 400 + b"]",
     "a number of 2,000 digits": b"0." + b"1" * 2000,
+    "an exponent of four digits": b"[1e-1000]",
+    "zero with an exponent of four digits": b"[0E+9999]",
     "lone high surrogate": b'["\\ud800"]',
     "lone low surrogate": b'["\\udc00"]',
     "byte order mark": b"\xef\xbb\xbf{}",

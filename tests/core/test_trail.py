@@ -211,6 +211,12 @@ def test_what_others_see_follows_from_whether_it_was_sent_and_ran(committed: boo
     assert outcome_of(Refusal(Code.TOOL_FAILED, "no", ran=ran), committed=committed) is expected
 
 
+def test_a_tool_that_ran_and_failed_is_done_and_not_well() -> None:
+    """A required predecessor that failed is none."""
+    record = ended(decided(committed=True), Outcome.DONE, refusal=Refusal(Code.TOOL_FAILED, "no"))
+    assert (record["outcome"], record["ok"], record["ran"], record["code"]) == ("done", False, "yes", "tool_failed")
+
+
 def test_an_abandoned_call_is_abandoned() -> None:
     """It is no refusal, so it does not count towards repeated calls."""
     assert outcome_of(Refusal(Code.ABANDONED, "gone"), committed=False) is Outcome.ABANDONED

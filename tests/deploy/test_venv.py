@@ -138,9 +138,7 @@ def test_a_lock_has_exact_versions_and_hashes_and_no_address(lock: Path) -> None
 def test_the_locks_agree_and_hold_what_pyproject_asks_for() -> None:
     """The larger lock repeats the smaller one, so that what is tested is what runs."""
     versions: dict[str, dict[str, str]] = {
-        lock.stem: dict(
-            (match[1], match[2]) for line in lock.read_text().splitlines() if (match := PINNED.fullmatch(line))
-        )
+        lock.stem: {match[1]: match[2] for line in lock.read_text().splitlines() if (match := PINNED.fullmatch(line))}
         for lock in LOCKS
     }
     assert versions["runtime"].items() <= versions["demo"].items() <= versions["test"].items()

@@ -73,6 +73,21 @@ def test_the_whole_story_goes_as_it_should(short: Path) -> None:
     assert list(short.iterdir()) == []
 
 
+@pytest.mark.parametrize("missing", ["openai", "anthropic"])
+def test_without_the_sdks_it_says_how_to_get_them(missing: str, short: Path) -> None:
+    """The runtime environment does not have them; exit code 64, nothing started."""
+    (short / "site").mkdir()
+    (short / "site" / f"{missing}.py").write_text(f"raise ModuleNotFoundError('gone', name='{missing}')\n")
+    words = [sys.executable, "-m", "proxy.cli", "demo"]
+    path = f"{short / 'site'}:{REPO}"
+    done = subprocess.run(
+        words, capture_output=True, text=True, check=False, env=environment(short) | {"PYTHONPATH": path}
+    )
+    assert (done.returncode, done.stdout) == (64, "")
+    assert "quickstart.sh" in done.stderr
+    assert [path.name for path in short.iterdir()] == ["site"]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Kept:
     """A demo that was left running."""

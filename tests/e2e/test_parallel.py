@@ -43,6 +43,15 @@ async def test_a_list_is_decided_in_order(shared: Rig, order: Sequence[str]) -> 
     assert len(shared.upstream.received) == 2
 
 
+async def test_a_refused_item_bars_no_later_one_of_its_list(shared: Rig) -> None:
+    """Decided in order: the denied order of suppliers has vanished before stock and price are looked at."""
+    handle = await shared.register("vanishes")
+    order = {"id": "order", "tool": "create_order", "arguments": {"sku": "1", "quantity": 5000}}
+    reads = [{"id": name, "tool": name, "arguments": {"sku": "1"}} for name in ("get_stock", "get_price")]
+    answers = await turn(shared, handle, json.dumps([order, *reads]))
+    assert [answer["status"] for answer in answers] == ["refused", "done", "done"]
+
+
 async def test_calls_on_many_connections_never_both_miss_each_other(shared: Rig) -> None:
     """Thirty rounds of three calls at once, upstream fast and slow: never do all three run."""
 

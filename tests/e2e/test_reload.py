@@ -22,6 +22,12 @@ async def until_revision_is_not(rig: Rig, before: str) -> str:
     return str((await status_of(rig))["revision"])
 
 
+async def more_records(rig: Rig, kind: str, count: int) -> None:
+    """Return once there are so many more records of a kind."""
+    before = len(rig.records(kind=kind))
+    await rig.until_true(lambda: len(rig.records(kind=kind)) >= before + count, f"{count} more records of kind {kind}")
+
+
 async def test_calls_during_reloads_are_of_one_revision_each(running: Rig) -> None:
     """Policy goes to and fro between allow and deny while calls run: every record is explained by its own revision."""
     handle = await running.register("c1")
@@ -47,10 +53,7 @@ async def test_calls_during_reloads_are_of_one_revision_each(running: Rig) -> No
         revision = await until_revision_is_not(running, revision)
         if turn % 2:
             allowing.add(revision)
-        before = len(running.records(kind="terminal"))
-        await running.until_true(
-            lambda n=before: len(running.records(kind="terminal")) > n + 10, "some calls of this one"
-        )  # type: ignore[misc]  # bound on purpose
+        await more_records(running, "terminal", 10)
     stop.set()
     called = {call for worker in workers for call in await worker}
     ends = [record for record in running.records(kind="terminal") if record["call"] in called]
@@ -80,11 +83,10 @@ async def test_a_broken_file_keeps_what_works_and_is_reported(running: Rig) -> N
     }
     for path, texts in broken.items():
         for text in texts:
-            before = len(running.records(kind="reload"))
+            reported = asyncio.create_task(more_records(running, "reload", 1))
+            await asyncio.sleep(0)  # it counts those that are there before the file changes
             path.write_text(text)
-            await running.until_true(
-                lambda n=before: len(running.records(kind="reload")) > n, f"{text[-40:]} is reported"
-            )  # type: ignore[misc]  # bound on purpose
+            await reported
             report = running.records(kind="reload")[-1]
             assert (report["failed"], bool(report["problems"])) == (True, True)
             assert json.dumps(report["problems"][0])[1:60] in running.log()

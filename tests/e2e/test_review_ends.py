@@ -1,5 +1,6 @@
 """Holds that nobody answers, and what changes between a yes and its execution."""
 
+import asyncio
 import signal
 
 import pytest
@@ -69,6 +70,49 @@ async def test_a_stricter_policy_wins_over_a_yes(running: Rig) -> None:
     assert prices(running) == 0
     (end,) = [r for r in running.records(kind="terminal") if r.get("resumes") == held.call_id]
     assert end["decision"]["policy"] != (await running.ended(held.call_id))["decision"]["policy"]
+
+
+async def test_a_yes_that_does_not_answer_what_policy_says_by_now_leaves_another_hold(running: Rig) -> None:
+    """While a patient caller waits, policy finds another reason: the first yes alone runs nothing, both together do, once."""
+    handle = await running.register("c1")
+    for name in ("get_stock", "get_terms"):
+        await running.send(handle, name)
+    waiting = asyncio.create_task(running.send(handle, "get_price", x_sidegate_patience="30"))
+    await running.until_true(lambda: len(running.records(kind="review_requested")) == 1, "it is held")
+    revision = (await running.review("GET", "/v1/status"))[1]["revision"]
+    running.policy["combination"].append(
+        {
+            "name": "prices",
+            "marks": ["system:pricing", "system:inventory"],
+            "then": "review",
+            "message": "prices and stock do not meet",
+            "approvers": ["sourcing-leads"],
+        }
+    )
+    running.write()
+
+    async def reloaded() -> bool:
+        return bool((await running.review("GET", "/v1/status"))[1]["revision"] != revision)
+
+    await running.until(reloaded, "the new policy is in force")
+    for number in (1, 2):
+        await held_so_often(running, number)
+        assert prices(running) == 0
+        assert (await running.approve(holds(running)[-1]))[0] == 200
+    answer = await waiting
+    assert answer.status == 200
+    assert prices(running) == 1
+    await running.sound()
+
+
+async def held_so_often(rig: Rig, times: int) -> None:
+    """Return once a person was asked so often."""
+    await rig.until_true(lambda: len(holds(rig)) == times, f"it is held for the {times}. time")
+
+
+def holds(rig: Rig) -> list[str]:
+    """Ids of all reviews that were asked for."""
+    return [record["review"]["id"] for record in rig.records(kind="review_requested")]
 
 
 @pytest.mark.parametrize("change", ["retired", "changed"])

@@ -1,6 +1,8 @@
 """Reviews through both ports: who may say yes, to what, and how often it runs (design section 12)."""
 
 import asyncio
+import os
+import signal
 
 import pytest
 
@@ -12,11 +14,17 @@ def prepare(rig: Rig) -> None:
     """Room for the holds of all tests."""
     rig.settings["limits"] = {"holds_per_principal": 200}
     rig.settings["patience"] = "100ms"
+    rig.settings["opa"] = {"deadline": "5s"}
 
 
 async def digest_of(rig: Rig, review: str) -> str:
     """The digest as a reviewer sees it."""
     return str((await rig.review("GET", f"/v1/reviews/{review}"))[1]["digest"])
+
+
+async def in_flight(rig: Rig, count: int) -> bool:
+    """Whether so many calls are under way."""
+    return bool((await rig.review("GET", "/v1/status"))[1]["in_flight"] == count)
 
 
 async def test_of_twenty_approvals_at_once_one_wins(shared: Rig) -> None:
@@ -28,7 +36,14 @@ async def test_of_twenty_approvals_at_once_one_wins(shared: Rig) -> None:
     answers = await asyncio.gather(*(shared.review("POST", f"/v1/reviews/{review}/approve", body) for _ in range(20)))
     assert sorted(status for status, _ in answers) == [200, *[409] * 19]
     assert {a["refusal"]["code"] for status, a in answers if status == 409} == {"call_concluded"}
-    results = await asyncio.gather(*(resume(shared, held, handle) for _ in range(10)))
+    opa = shared.opa_pid()
+    os.kill(opa, signal.SIGSTOP)  # so that all ten are decided at the same time
+    try:
+        resuming = [asyncio.create_task(resume(shared, held, handle)) for _ in range(10)]
+        await shared.until(lambda: in_flight(shared, 10), "ten are under way")
+    finally:
+        os.kill(opa, signal.SIGCONT)
+    results = [await task for task in resuming]
     assert [status for status, _ in results].count(200) == 1
     assert prices(shared) == 1
     assert len(shared.records(kind="intent", review=review)) == 1

@@ -44,6 +44,8 @@ async def test_sigterm_lets_calls_end(prepared: Rig) -> None:
         assert (await prepared.send(handle, name)).status == 200
     held = asyncio.create_task(prepared.send(handle, "get_price"))
     await prepared.until_true(lambda: bool(prepared.records(kind="review_requested")), "the price is held")
+    (review,) = prepared.records(kind="review_requested")
+    watching = asyncio.create_task(prepared.get(f"/v1/tool-calls/{review['call']}?wait=60", handle))
     prepared.upstream.answer = gate
     other = await prepared.register("c2")
     working = asyncio.create_task(prepared.send(other, "create_order", {"sku": "S", "quantity": 1}))
@@ -61,6 +63,7 @@ async def test_sigterm_lets_calls_end(prepared: Rig) -> None:
             os.kill(prepared.pid, signal.SIGTERM)
             began = time.monotonic()
             assert (await held).code == "review_pending"
+            assert (await watching)[1]["status"] == "pending"
             assert time.monotonic() - began < 2
             assert (await late.send(other, "get_stock")).code == "overloaded"
         finally:

@@ -93,7 +93,7 @@ class Injector:
         """Full but for a few kilobytes or pages, then free again."""
         assert self.volume is not None
         begin = self.now()
-        self.volume.fill(int(fault.detail * (64 << 10)))
+        await asyncio.to_thread(self.volume.fill, int(fault.detail * (64 << 10)))
         await asyncio.sleep(fault.seconds)
         self.volume.free()
         await self.rig.until(self._works, "calls work again on a disk with room", 30.0)
@@ -103,7 +103,7 @@ class Injector:
         """On a full disk it starts, or says why not and ends; with room it starts."""
         assert self.volume is not None
         await self.end(signal.SIGTERM)
-        self.volume.fill(0)
+        await asyncio.to_thread(self.volume.fill, 0)
         await self._try_start("full")
         self.volume.free()
         await self.start()

@@ -4,7 +4,7 @@ Each function gives sentences, one for each breach; none means that it holds. Pu
 """
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,13 +12,18 @@ from tests.faults.ledger import NOTHING_RAN, Ledger
 from tests.faults.watch import Arrival
 
 Record = Mapping[str, Any]
+ALLOWING = frozenset(
+    {"allow", "late"}
+)  # a paused sidecar finds the answer and the end of its deadline at the same moment
+ON_THE_WAY = frozenset({"tool_timeout", "outcome_unknown"})  # ended with bytes sent that the upstream had not read yet
+SUMMED = frozenset({"invalid_json", "invalid_call", "too_large"})
 SLACK = 0.5  # seconds by which an answer may lag behind the moment when its record could not be written
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Evidence:
     """One run. `unsafe`: when records may have been lost; `retries`: tools that may be sent again, and how often;
-    `together`: marks that may not meet without a person; `allowed`: calls that a stub OPA allowed, if one was there."""
+    `together`: marks that may not meet without a person; `told`: what a stub OPA said to each call, if one was there."""
 
     records: Sequence[Record]
     arrivals: Sequence[Arrival]
@@ -26,7 +31,7 @@ class Evidence:
     unsafe: Sequence[tuple[float, float]] = ()
     retries: Mapping[str, int]
     together: frozenset[str] = frozenset()
-    allowed: Collection[str] | None = None
+    told: Mapping[str, str] | None = None
 
     def of(self, kind: str) -> list[Record]:
         return [record for record in self.records if record["kind"] == kind]
@@ -46,12 +51,13 @@ def one_intent_one_end(evidence: Evidence) -> Iterable[str]:
 
 
 def nothing_unannounced(evidence: Evidence) -> Iterable[str]:
-    """The upstream got nothing without an intent that was in the journal by then, and nothing of a call that had ended."""
+    """The upstream got nothing without an intent that was in the journal by then, and nothing of a call that had ended;
+    but where it ended without an answer, the record says that it may have run."""
     ends = {record["call"]: record["code"] or "done" for record in evidence.of("terminal")}
     for arrival in evidence.arrivals:
         if arrival.call is None:
             yield f"{arrival.target} (trace {arrival.trace}) arrived before its intent, or without"
-        elif arrival.ended:
+        elif arrival.ended and ends.get(arrival.call) not in ON_THE_WAY:
             yield f"{arrival.target} of call {arrival.call} arrived after the call's end ({ends.get(arrival.call)})"
 
 
@@ -68,23 +74,25 @@ def nothing_unallowed(evidence: Evidence) -> Iterable[str]:
     for record in evidence.of("intent"):
         if record["decision"]["effect"] != "allow":
             yield f"call {record['call']} was committed on {record['decision']['effect']}"
-        if evidence.allowed is not None and record["call"] not in evidence.allowed:
-            yield f"call {record['call']} was committed, and OPA never allowed it"
+        said = "allow" if evidence.told is None else evidence.told.get(record["call"], "nothing")
+        if said not in ALLOWING:
+            yield f"call {record['call']} was committed, and OPA had said: {said}"
 
 
 def answers_are_recorded(evidence: Evidence) -> Iterable[str]:
     """Each answer has its terminal record with the same code, but for those that say that recording failed, and refusals
-    while it failed; those lost are counted in `gap` records."""
+    while it failed. Those lost are counted in `gap` records; bodies that nobody could read may be recorded in sum."""
     ends = {record["call"]: record for record in evidence.of("terminal")}
     for answer in evidence.ledger.answers:
         record = ends.get(answer.call)
-        lost = answer.code in NOTHING_RAN or (answer.code and _unsafe(evidence, answer.at))
+        lost = answer.code in NOTHING_RAN | SUMMED or (answer.code and _unsafe(evidence, answer.at))
         if record is None and not lost:
             yield f"answer {answer.code or 'done'} of call {answer.call} has no terminal record"
         elif record is not None and (record["code"] or "") != answer.code and answer.code not in NOTHING_RAN:
             yield f"call {answer.call} was answered {answer.code or 'done'} and recorded {record['code'] or 'done'}"
     missing = sum(1 for answer in evidence.ledger.answers if answer.call not in ends)
     counted = sum(sum(record["lost"].values()) for record in evidence.of("gap"))
+    counted += sum(sum(record.get("coalesced", {}).values()) for record in evidence.of("terminal"))
     if missing > counted:
         yield f"{missing} answers without a record, and only {counted} counted as lost"
 

@@ -148,7 +148,9 @@ class Load:
         await self.call(rng.choice(self._plain), "get_customer", {"id": sku(rng)})
 
     async def unknown(self, rng: random.Random) -> None:
-        await self.call(rng.choice(self._plain), rng.choice(("get_stokc", "GET_STOCK", "../get_stock")), {"sku": sku(rng)})
+        await self.call(
+            rng.choice(self._plain), rng.choice(("get_stokc", "GET_STOCK", "../get_stock")), {"sku": sku(rng)}
+        )
 
     async def register(self, name: str, user: str) -> Talk | None:
         """A conversation, if the answer came."""

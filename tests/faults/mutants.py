@@ -17,10 +17,25 @@ HAZARDS = (
     b"\xe2\x80\xa8", b"\xc2\xa0", b"\\n", b"\\", b"1" * 400, b"[" * 70, b"0." + b"1" * 1100, b"1e-999", b"4.9e-324",
 )  # fmt: skip
 LEAVES: tuple[Any, ...] = (
-    None, True, False, 0, -1, 1.5, 2**53 + 1, 2**64, -(2**70), 1e308, "", "x", "get_stock", "tool_use", "function", "ſ", "K",
+    None, True, False, 0, -1, 1.5, 2**53 + 1, 2**64, -(2**70), 1e308, "", "x", "get_stock", "tool_use", "function", "\u017f", "K",
     "\u2028", "😀", "a" * 200, [], {}, [[]], {"type": []}, [1, "x"], {"a": {"b": [None]}}, ["tool_use"], {"": ""},
 )  # fmt: skip
-KEYS = ("id", "tool", "arguments", "type", "name", "input", "function", "role", "content", "output", "a", "A", "", "__proto__")
+KEYS = (
+    "id",
+    "tool",
+    "arguments",
+    "type",
+    "name",
+    "input",
+    "function",
+    "role",
+    "content",
+    "output",
+    "a",
+    "A",
+    "",
+    "__proto__",
+)
 
 
 def value(rng: random.Random, depth: int = 3) -> Any:

@@ -13,18 +13,19 @@ from tests.core.broken_decisions import OF_EACH_TYPE
 from tests.e2e.stub_opa import StubOpa, respond, say
 
 REVIEW = {"combination": [{"code": "together", "message": "look at it", "approvers": ["sourcing-leads"]}]}
+OTHER = {"combination": [{"code": "apart", "approvers": ["sourcing-leads"]}]}  # no approval of a REVIEW covers it
 DENY = {"grants": [{"code": "no"}]}
 
 
 @dataclass(slots=True)
 class OddOpa:
-    """Takes over a stub's answers. `odd` on, two of three are odd; else one in ten wants a review. `allowed`: calls that
-    were given a valid allow, whole."""
+    """Takes over a stub's answers. `odd` on, two of three are odd; else one in ten wants a review. `told`: what each call
+    was told, the last time it was asked about."""
 
     stub: StubOpa
     rng: random.Random
     odd: bool = False
-    allowed: set[str] = field(default_factory=set)
+    told: dict[str, str] = field(default_factory=dict)
     said: Counter[str] = field(default_factory=Counter)
 
     def attach(self) -> None:
@@ -37,17 +38,18 @@ class OddOpa:
         document = self.stub.asked.pop()
         if "call" not in document:  # which tools may be seen
             say(writer, {"result": []})
-        elif self.odd and self.rng.random() < 2 / 3:
+            return
+        kind = "allow"
+        if self.odd and self.rng.random() < 2 / 3:
             kind = self.rng.choice(tuple(ODD))
-            self.said[kind] += 1
-            await ODD[kind](writer, decision, self.rng)
         elif self.rng.random() < 0.1 and document["approval"] is None:
-            self.said["review"] += 1
-            say(writer, {"result": decision | {"effect": "review", "review": REVIEW}})
+            kind = "review"
+        self.said[kind] += 1
+        self.told[document["call"]["id"]] = kind
+        if kind in ODD:
+            await ODD[kind](writer, decision, self.rng)
         else:
-            self.said["allow"] += 1
-            self.allowed.add(document["call"]["id"])
-            say(writer, {"result": decision})
+            say(writer, {"result": decision | ({"effect": "review", "review": REVIEW} if kind == "review" else {})})
 
 
 def _body(decision: dict[str, Any]) -> bytes:
@@ -72,7 +74,9 @@ async def _missing(writer: asyncio.StreamWriter, decision: dict[str, Any], rng: 
 
 
 async def _deny_beside(writer: asyncio.StreamWriter, decision: dict[str, Any], rng: random.Random) -> None:
-    say(writer, {"result": decision | rng.choice(({"deny": DENY}, {"guards": ["x"]}, {"allow": {}}, {"review": REVIEW}))})
+    say(
+        writer, {"result": decision | rng.choice(({"deny": DENY}, {"guards": ["x"]}, {"allow": {}}, {"review": OTHER}))}
+    )
 
 
 async def _deny(writer: asyncio.StreamWriter, decision: dict[str, Any], rng: random.Random) -> None:
@@ -126,8 +130,12 @@ async def _garbage(writer: asyncio.StreamWriter, decision: dict[str, Any], rng: 
 
 
 async def _twice(writer: asyncio.StreamWriter, decision: dict[str, Any], rng: random.Random) -> None:
-    say(writer, {"result": decision | {"effect": "deny", "deny": DENY}})
-    say(writer, {"result": decision})  # an answer that nobody asked for must not answer the next call
+    """A surplus answer must not answer the next call. In one write: what comes apart from it no HTTP client can tell."""
+    both = b"".join(
+        b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n%b" % (len(body), body)
+        for body in (_body(decision | {"effect": "deny", "deny": DENY}), _body(decision))
+    )
+    writer.write(both)
 
 
 ODD: dict[str, Callable[[asyncio.StreamWriter, dict[str, Any], random.Random], Any]] = {

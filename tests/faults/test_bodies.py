@@ -28,6 +28,7 @@ def found(*texts: bytes) -> Findings:
     return judge(texts)
 
 
+@pytest.mark.slow
 def test_mutants_of_valid_bodies_break_nothing_and_are_read_alike() -> None:
     """By structure and by byte, from a fixed seed; a million with `python -m tests.faults.bodies --count 1000000`."""
     findings = judge(bodies(7, COUNT))

@@ -41,7 +41,7 @@ def story() -> dict[str, Any]:
         "answers": [Seen(call=c, code="", at=1.0) for c in "abc"] + [Seen(call="d", code="denied", at=1.0)],
         "rejected": set(),
         "unsafe": [(5.0, 6.0)],
-        "allowed": {"a", "b", "c"},
+        "told": dict.fromkeys("abc", "allow"),
     }  # fmt: skip
 
 
@@ -54,7 +54,7 @@ def found(told: dict[str, Any]) -> dict[str, list[str]]:
         unsafe=told["unsafe"],
         retries={"get_terms": 1},
         together=frozenset("ABC"),
-        allowed=told["allowed"],
+        told=told["told"],
     )
     return {name: sentences for name, sentences in breaches(evidence).items() if sentences}
 
@@ -86,7 +86,7 @@ LIES: dict[str, tuple[str, Callable[[dict[str, Any]], Any]]] = {
     ),
     "sent twice": ("nothing_twice", lambda t: t["arrivals"].append(t["arrivals"][0])),
     "committed on a deny": ("nothing_unallowed", lambda t: t["records"][0]["decision"].update(effect="deny")),
-    "never allowed by OPA": ("nothing_unallowed", lambda t: t["allowed"].discard("a")),
+    "never allowed by OPA": ("nothing_unallowed", lambda t: t["told"].update(a="wrong type")),
     "answer without record": ("answers_are_recorded", lambda t: t["answers"].append(Seen(call="e", code="", at=5.5))),
     "refusal without record": (
         "answers_are_recorded",

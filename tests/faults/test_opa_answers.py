@@ -19,7 +19,7 @@ from tests.e2e.rig import Reply, Rig, rig
 from tests.e2e.stub_opa import StubOpa, say
 from tests.faults.stub import ODD
 
-pytestmark = pytest.mark.asyncio(loop_scope="module")
+pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.slow]
 
 DEADLINE = 0.3  # seconds, the setting
 SLACK = 2.0  # seconds for two busy cores
@@ -67,7 +67,9 @@ async def test_a_wrong_type_at_any_key_runs_nothing(stubbed: tuple[Rig, StubOpa]
     made, opa = stubbed
     revision = opa.revision()
     cases = [mutant for at in breakable() for mutant in mutants(at)]
-    good = [isinstance(case.get("result"), dict) and typed(case["result"]) and set(case) == {"result"} for case in cases]
+    good = [
+        isinstance(case.get("result"), dict) and typed(case["result"]) and set(case) == {"result"} for case in cases
+    ]
 
     async def answer(writer: asyncio.StreamWriter, _: dict[str, Any]) -> None:
         case = cases[number_of(opa.asked.pop())]

@@ -18,12 +18,13 @@ class Volume:
 
     def fill(self, leave: int) -> None:
         """Leave so many bytes of it, though others write at the same time."""
-        size = max(0, shutil.disk_usage(self.path).free - (1 << 20))
+        size = max(4096, shutil.disk_usage(self.path).free - (1 << 20))
         with (self.path / "filler").open("wb") as file, contextlib.suppress(OSError):
+            os.posix_fallocate(file.fileno(), 0, size)
             while True:
-                os.posix_fallocate(file.fileno(), 0, max(4096, size))
+                os.posix_fallocate(file.fileno(), size, 4096)
                 size += 4096
-        os.truncate(self.path / "filler", max(0, size - 4096 - leave))
+        os.truncate(self.path / "filler", max(0, size - leave))
 
     def free(self) -> None:
         """Give the room back."""

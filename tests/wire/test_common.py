@@ -31,6 +31,25 @@ def test_no_arguments_in_any_spelling(dialect: Dialect, text: str) -> None:
     assert readable(parse(dialect, text)).arguments.raw == b"{}"
 
 
+@pytest.mark.parametrize(
+    ("token", "taken"),
+    [
+        ("1.00000000000000000001", False),
+        ("1e-400", False),
+        ("9007199254740993.5", False),
+        ("1.10", True),
+        ("3.000000000000000000", True),
+    ],
+)
+def test_a_fraction_that_a_double_loses(token: str, taken: bool) -> None:
+    """It would be judged whole and sent as it is (C049)."""
+    item = dialects.parse(f'{{"id":"c1","tool":"t","arguments":{{"a":[{token}]}}}}'.encode()).items[0]
+    if taken:
+        assert readable(item).arguments.raw == f'{{"a":[{token}]}}'.encode()
+    else:
+        assert unreadable(item).refusal.code is Code.INVALID_ARGUMENTS
+
+
 @pytest.mark.parametrize("dialect", ALL)
 def test_missing_arguments_are_none(dialect: Dialect) -> None:
     """A call that leaves them out has none."""

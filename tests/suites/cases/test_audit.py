@@ -26,7 +26,10 @@ ARGUMENTS: dict[str, Any] = {
 }
 ROLES = {path: {"role": "secret"} for path in ("body", "db.password", "authToken", "list.secret", "url")}
 OBJECT = {"type": "object", "properties": {"password": {"type": "string"}, "host": {"type": "string"}}}
-ITEMS = {"type": "array", "items": {"type": "object", "properties": {"secret": {"type": "string"}, "name": {"type": "string"}}}}
+ITEMS = {
+    "type": "array",
+    "items": {"type": "object", "properties": {"secret": {"type": "string"}, "name": {"type": "string"}}},
+}
 PROPERTIES = {
     "body": {"type": "string"},
     "db": OBJECT,
@@ -95,7 +98,8 @@ async def test_c073_no_secret_is_written_anywhere(watched: tuple[Rig, Receiver],
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"body": 5}, {"authToken": ["t1-c073"]}, {"db": "p1-c073"}, {"extra": "s1-c073"}, {"list": {"secret": "s1-c073"}}]
+    "wrong",
+    [{"body": 5}, {"authToken": ["t1-c073"]}, {"db": "p1-c073"}, {"extra": "s1-c073"}, {"list": {"secret": "s1-c073"}}],
 )
 async def test_c073_a_refused_call_keeps_its_secrets_too(watched: tuple[Rig, Receiver], wrong: dict[str, Any]) -> None:
     """A secret in the wrong place or form is refused; neither sentence nor record repeats a value."""

@@ -30,7 +30,9 @@ def prepare(rig: Rig) -> None:
     schema = {"type": "object", "properties": ISSUE, "required": ["method"]}
     rig.catalog["tools"] += [
         tool("issue_write", "inventory", "read", body, versions=[{"version": "1", "arguments_schema": schema}]),
-        tool("pay", "inventory", "read", {"method": "POST", "path": "/pay", "body": {n: n for n in PAY}}, properties=PAY),
+        tool(
+            "pay", "inventory", "read", {"method": "POST", "path": "/pay", "body": {n: n for n in PAY}}, properties=PAY
+        ),
         note("talk"),
         note("talk_long"),
         note("conflict"),
@@ -69,7 +71,10 @@ async def test_f01_unknown_keys_do_not_pass(shared: Rig) -> None:
 LOGIN = {
     "name": "authenticate",
     "description": "Log in",
-    "parameters": {"type": "dict", "properties": {"password": {"type": "string"}, "tags": {"type": "array", "default": []}}},
+    "parameters": {
+        "type": "dict",
+        "properties": {"password": {"type": "string"}, "tags": {"type": "array", "default": []}},
+    },
     "response": {"type": "dict", "properties": {"ok": {"type": "boolean"}}},
 }
 
@@ -129,7 +134,8 @@ F07 = {
     "deny as a rule with a value": 'deny["x"] := true if input.tool.name == "x"\n',
     "old syntax": 'deny[{"code": "x"}] { input.tool.name == "x" }\n',
     "a body without if": 'deny contains {"code": "x"} { endswith(input.tool.name, "_delete") }\n',
-    "rego.v1": HEAD.replace("rego.v2", "rego.v1").replace("{name}", "bad") + 'deny contains {"code": "x"} if input.tool.name == "x"\n',
+    "rego.v1": HEAD.replace("rego.v2", "rego.v1").replace("{name}", "bad")
+    + 'deny contains {"code": "x"} if input.tool.name == "x"\n',
     "another package": HEAD.replace("{name}", "good") + 'deny contains {"code": "x"} if input.tool.name == "x"\n',
     "fetching": 'deny contains {"code": "x"} if http.send({"method": "get", "url": input.tool.name}).status_code == 200\n',
     "another policy's data": 'deny contains {"code": "x"} if data.sidegate.policies.grants.allow\n',
@@ -188,7 +194,9 @@ async def test_f09_a_list_of_reasons_is_read(shared: Rig) -> None:
     assert len(record["decision"]["reasons"]) >= 20
 
 
-@pytest.mark.parametrize(("name", "number"), [("talk", 300), ("talk", 5000), ("talk_long", 2001), ("talk_long", 100_000)])
+@pytest.mark.parametrize(
+    ("name", "number"), [("talk", 300), ("talk", 5000), ("talk_long", 2001), ("talk_long", 100_000)]
+)
 async def test_f09_too_many_or_too_long_reasons_fail_closed(shared: Rig, name: str, number: int) -> None:
     """Over the bounds there is no decision."""
     handle = await shared.register("f09m")

@@ -21,7 +21,11 @@ def prepare(rig: Rig) -> None:
         "key": {"header_file": "key", "header": "X-Api-Key"},
         "lost": {"bearer_file": "lost"},
     }
-    rig.catalog["tools"] += [note(), note("open_note", upstream="open", system="news"), note("keyed_note", upstream="keyed")]
+    rig.catalog["tools"] += [
+        note(),
+        note("open_note", upstream="open", system="news"),
+        note("keyed_note", upstream="keyed"),
+    ]
     rig.catalog["tools"].append(note("gone_note", upstream="gone"))
     rig.catalog["systems"]["news"] = {"audience": "internal"}
     rig.policy["grants"]["tools"] = {"open_note": {"buyer": {}, "unknown": {}}}
@@ -73,7 +77,12 @@ async def sent(shared: Rig, handle: str | None, name: str, headers: list[tuple[s
     return str(json.loads(answer.partition(b"\r\n\r\n")[2])["call_id"])
 
 
-CALLERS = [("Cookie", "session=c094"), ("X-Custom", "c094"), ("Proxy-Authorization", "Basic c094"), ("X-Goog-Api-Key", "c094")]
+CALLERS = [
+    ("Cookie", "session=c094"),
+    ("X-Custom", "c094"),
+    ("Proxy-Authorization", "Basic c094"),
+    ("X-Goog-Api-Key", "c094"),
+]
 ALLOWED = {"host", "accept", "accept-encoding", "user-agent", "traceparent", "content-type", "content-length"}
 
 
@@ -91,7 +100,12 @@ async def test_c094_the_upstream_sees_its_own_credential_and_nothing_of_the_call
     """Authorization, cookies, keys and whatever else the caller sends stop here; an upstream without a credential gets none."""
     await shared.register("c094")
     token = shared.users["ada"]
-    caller = [*CALLERS, ("X-Api-Key", "caller-key-c094"), ("Authorization", f"Bearer {token}"), ("X-Conversation-Id", "c094")]
+    caller = [
+        *CALLERS,
+        ("X-Api-Key", "caller-key-c094"),
+        ("Authorization", f"Bearer {token}"),
+        ("X-Conversation-Id", "c094"),
+    ]
     answer = await sent(shared, None, name, caller)
     (received,) = shared.sent(answer)
     headers = dict(received.headers)

@@ -23,6 +23,11 @@ def megabytes(rig: Rig) -> float:
     return int(Path(f"/proc/{rig.pid}/statm").read_text().split()[1]) * 4096 / (1 << 20)
 
 
+def descriptors(rig: Rig) -> int:
+    """How many the sidecar has open."""
+    return len(list(Path(f"/proc/{rig.pid}/fd").iterdir()))
+
+
 async def a_round(rig: Rig, number: int) -> None:
     """Conversations that are registered, make a call, and are never heard of again."""
 
@@ -46,8 +51,6 @@ async def test_c097_conversations_that_nobody_ends(shared: Rig) -> None:
         held.append(megabytes(shared))
     assert held[2] - held[1] < 8, held
     assert (await shared.send(old, "get_price")).code == "review_pending"
-    answer = await shared.send(old, "get_stock")
-    assert answer.status == 200
 
 
 async def leaving(rig: Rig, handle: str, how: str) -> None:
@@ -71,14 +74,13 @@ async def test_c098_descriptors_return(shared: Rig, how: str) -> None:
     left under way."""
     handle = await shared.register(f"c098-{how.replace(' ', '-')}")
     assert (await shared.send(handle, "get_stock")).status == 200
-    folder = Path(f"/proc/{shared.pid}/fd")
-    before = len(list(folder.iterdir()))
+    before = descriptors(shared)
     for _ in range(10):
         await asyncio.gather(*(leaving(shared, handle, how) for _ in range(20)))
 
     async def nothing_left() -> bool:
         _, status = await shared.review("GET", "/v1/status")
-        return status["in_flight"] == 0 and len(list(folder.iterdir())) <= before + 2
+        return status["in_flight"] == 0 and descriptors(shared) <= before + 2
 
-    await shared.until(nothing_left, f"descriptors return to {before}, from {len(list(folder.iterdir()))}", 10)
+    await shared.until(nothing_left, f"descriptors return to {before}, from {descriptors(shared)}", 10)
     assert (await shared.send(handle, "get_stock", {"sku": how})).status == 200

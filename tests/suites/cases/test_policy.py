@@ -31,7 +31,9 @@ async def test_c037_a_conflict_is_no_denial(shared: Rig, text: Any) -> None:
     handle = await shared.register("c037")
     refusal = await refused(shared, handle, native("conflict", {"text": text}), "policy_invalid")
     told = json.dumps(refusal)
-    assert not {"conflicted", "user_set", "not_exposed", "rego", "eval", "opa"} & set(told.lower().replace('"', " ").split())
+    assert not {"conflicted", "user_set", "not_exposed", "rego", "eval", "opa"} & set(
+        told.lower().replace('"', " ").split()
+    )
     record = await shared.ended(refusal["call_id"])
     assert "eval_conflict_error" in json.dumps(record["refusal"]["details"])
     assert "conflicted" in json.dumps(record["refusal"]["details"])
@@ -107,7 +109,9 @@ async def test_c040_never_a_body_that_policy_does_not_see(shared: Rig, name: str
     body, content_type = CONTENT[name]
     handle = await shared.register("c040")
     before = len(shared.upstream.received)
-    head = f"POST /v1/tool-calls HTTP/1.1\r\nhost: 127.0.0.1\r\nx-sidegate-conversation: {handle}\r\nconnection: close\r\n"
+    head = (
+        f"POST /v1/tool-calls HTTP/1.1\r\nhost: 127.0.0.1\r\nx-sidegate-conversation: {handle}\r\nconnection: close\r\n"
+    )
     head += f"content-length: {len(body)}\r\n" + (f"content-type: {content_type}\r\n" if content_type else "")
     answer = (await shared.raw(f"{head}\r\n".encode() + body)).partition(b"\r\n\r\n")
     assert answer[0].startswith(b"HTTP/1.1 400"), answer
@@ -119,7 +123,9 @@ async def test_c040_never_a_body_that_policy_does_not_see(shared: Rig, name: str
     assert (await shared.call(handle, "get_stock"))[0] == 200
 
 
-@pytest.mark.parametrize("content_type", ["application/json", "Application/JSON; charset=UTF-8", 'application/json;charset="utf-8"'])
+@pytest.mark.parametrize(
+    "content_type", ["application/json", "Application/JSON; charset=UTF-8", 'application/json;charset="utf-8"']
+)
 async def test_c040_the_same_body_in_plain_json_is_judged(shared: Rig, content_type: str) -> None:
     """Spellings of the one accepted type: the rule fires."""
     handle = await shared.register("c040j")
@@ -155,7 +161,14 @@ async def test_c041_the_input_always_has_the_same_keys(shared: Rig) -> None:
 
 
 @pytest.mark.parametrize(
-    "path", ["input.call.argument.x", "input.tool.annotations.readOnlyHint", "input.user", "input.session.id", "input.principal.role"]
+    "path",
+    [
+        "input.call.argument.x",
+        "input.tool.annotations.readOnlyHint",
+        "input.user",
+        "input.session.id",
+        "input.principal.role",
+    ],
 )
 async def test_c041_a_rule_over_an_unknown_key_does_not_start(prepared: Rig, path: str) -> None:
     """It would silently never fire: the sidecar ends with a sentence that names the file, and no port was opened."""
@@ -164,43 +177,3 @@ async def test_c041_a_rule_over_an_unknown_key_does_not_start(prepared: Rig, pat
         await prepared.start()
     assert "misread.rego" in str(caught.value)
     assert "undefined ref" in str(caught.value)
-
-
-@pytest.mark.slow  # two policies, several swaps, under calls: about 6 s
-async def test_c043_a_swap_is_one_revision_or_the_other(prepared: Rig) -> None:
-    """Calls while policy goes from allow to deny and back: each is explained by exactly one revision, which its record has;
-    none is allowed by neither, and none is refused because of the swap."""
-    prepared.policy["grants"]["tools"]["note"] = {"buyer": {}}
-    prepared.catalog["tools"].append(note())
-    await prepared.start()
-    handle = await prepared.register("c043")
-    done = asyncio.Event()
-
-    async def calling() -> None:
-        number = 0
-        while not done.is_set():
-            number += 1
-            await prepared.send(handle, "note", {"text": number})
-
-    callers = [asyncio.create_task(calling()) for _ in range(3)]
-    for roles in ({"lead": {}}, {"buyer": {}}, {"lead": {}}):
-        prepared.policy["grants"]["tools"]["note"] = roles
-        reloads = len(prepared.records(kind="intent")), len(prepared.records(kind="terminal", code="denied"))
-        prepared.write()
-        which = 0 if "buyer" in roles else 1
-
-        async def noticed(which: int = which, before: tuple[int, int] = reloads) -> bool:
-            counts = len(prepared.records(kind="intent")), len(prepared.records(kind="terminal", code="denied"))
-            return counts[which] > before[which] + 5
-
-        await prepared.until(noticed, "the new policy is in force")
-    done.set()
-    await asyncio.gather(*callers)
-    effects: dict[str, set[str]] = {}
-    for record in prepared.records(conversation="c043"):
-        if record["kind"] == "intent" or record.get("code"):
-            assert record.get("code") in (None, "denied"), record
-            effects.setdefault(record["decision"]["policy"], set()).add(record["decision"]["effect"])
-    assert all(len(said) == 1 for said in effects.values()), effects
-    assert {effect for said in effects.values() for effect in said} == {"allow", "deny"}
-    await prepared.sound()

@@ -21,7 +21,11 @@ FAULTS = ("reset", "502", "503", "504", "timeout", "half")
 def prepare(rig: Rig) -> None:
     """Tools with a limit, with a schema, idempotent and not, each fault on an upstream of its own."""
     rig.settings["opa"] = {"deadline": "3s"}
-    listing = {"type": "object", "properties": {"rows": {"type": "array", "items": {"type": "integer"}}}, "required": ["rows"]}
+    listing = {
+        "type": "object",
+        "properties": {"rows": {"type": "array", "items": {"type": "integer"}}},
+        "required": ["rows"],
+    }
     arguments = {"type": "object", "properties": {"text": {}, "limit": {"type": "integer"}}}
     version = {"version": "1", "arguments_schema": arguments, "result_schema": listing}
     body = {"method": "POST", "path": "/rows", "body": {"text": "text", "limit": "limit"}}
@@ -37,7 +41,9 @@ def prepare(rig: Rig) -> None:
             rig.catalog["upstreams"][name] = dict(rig.catalog["upstreams"]["api"])
             request = {"method": "POST", "path": f"/{name}", "body": {"text": "text", "key": "key"}}
             properties = {"text": {}, "key": {"type": "string"}}
-            entry = tool(name, "suppliers", "write", request, properties=properties, upstream=name, timeout="1s", **more)
+            entry = tool(
+                name, "suppliers", "write", request, properties=properties, upstream=name, timeout="1s", **more
+            )
             rig.catalog["tools"].append(entry)
 
 

@@ -14,7 +14,11 @@ from tests.suites.cases.kit import note, says
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
-OLD = {"type": "object", "properties": {"vendor": {"type": "string"}, "note": {"type": "string"}}, "required": ["vendor"]}
+OLD = {
+    "type": "object",
+    "properties": {"vendor": {"type": "string"}, "note": {"type": "string"}},
+    "required": ["vendor"],
+}
 NEW = {
     "type": "object",
     "properties": {"supplier": {"type": "string"}, "limit": {"type": "integer"}},

@@ -1,0 +1,150 @@
+"""What calls that wait for a person cost (P9): memory of each, and what they do to the others.
+
+Run: python -m tests.benchmarks.held [--held 1000] [--rounds 6] [--requests 1600] [--json FILE] [--write]
+"""
+
+import argparse
+import asyncio
+import contextlib
+import re
+import time
+from collections.abc import AsyncIterator
+from typing import Any
+
+from tests.benchmarks.load import Client, connect, load, rss_mib
+from tests.benchmarks.report import Report, Verdict, command, median
+from tests.benchmarks.rounds import alternate, cpu, latency, ratio
+from tests.benchmarks.targets import Running, registered, sidegate, tmpfs, until, upstream
+from tests.benchmarks.world import calls
+from tests.e2e.rig import Rig
+
+COLUMNS = {
+    "target": "target",
+    "held_kib": "KiB each",
+    "hold_seconds": "seconds until all were held",
+    "cpu_us": "CPU us of another call (c=16)",
+    "cpu_ratio": "ratio to none held",
+    "p50_us": "p50 us (c=1)",
+    "p50_ratio": "ratio to none held",
+    "p99_us": "p99 us (c=1)",
+    "rss_mib": "RSS MiB while held",
+    "rss_after_mib": "RSS MiB after",
+}
+
+
+def limits(held: int) -> dict[str, Any]:
+    """Settings under which so many may wait."""
+    names = ("holds_per_principal", "holds_per_agent", "holds")
+    return {"limits": dict.fromkeys(names, held + 10) | {"conversations_in_memory": 200_000}, "review_ttl": "30m"}
+
+
+async def run(args: argparse.Namespace) -> Report:
+    """Two sidecars with the same conversations, one of them with calls that wait all the time."""
+    async with contextlib.AsyncExitStack() as stack:
+        port = await stack.enter_async_context(upstream())
+        targets: list[Running] = []
+        for name in ("none held", f"{args.held} held"):
+            made = sidegate(name, port, folder=tmpfs(), stub_opa=True, settings=limits(args.held))
+            targets.append(await stack.enter_async_context(made))
+        still, busy = targets
+        handles = [await registered(target.rig, range(1000, 1000 + args.held)) for target in targets][1]
+        for target in targets:
+            await load(target.port, target.requests, concurrency=16, count=args.requests, watched={})
+        before = rss_mib(busy.rig.pid)
+        async with holding(busy.rig, handles) as seconds:
+            during = rss_mib(busy.rig.pid)
+            counts = {16: args.requests, 1: max(20, args.requests // 5)}
+            found = await alternate(targets, rounds=args.rounds, counts=counts)
+        await settled(busy.rig)
+        await busy.rig.sound()
+        after = rss_mib(busy.rig.pid)
+    rows = []
+    for target in targets:
+        own, base = found[target.name], found[still.name]
+        rows.append(
+            {
+                "target": target.name,
+                "cpu_us": median(map(cpu(), own)) * 1e6,
+                "cpu_ratio": ratio(own, base, cpu()),
+                "p50_us": median(map(latency(50), own)) * 1e6,
+                "p50_ratio": ratio(own, base, latency(50)),
+                "p99_us": median(map(latency(99), own)) * 1e6,
+            }
+        )
+    kib = (during - before) * 1024 / args.held
+    rows[1] |= {"held_kib": kib, "hold_seconds": seconds, "rss_mib": during, "rss_after_mib": after}
+    return Report(
+        name=f"held-{args.held}",
+        columns=COLUMNS,
+        rows=rows,
+        verdicts=[
+            Verdict(budget="P9", what=f"memory of one of {args.held} held calls", value=kib, limit=24, unit="KiB"),
+            Verdict(budget="P9", what=f"CPU of others beside {args.held} held", value=rows[1]["cpu_ratio"]["median"], limit=1.05),
+            Verdict(budget="P9", what=f"p50 of others beside {args.held} held", value=rows[1]["p50_ratio"]["median"], limit=1.05),
+        ],
+        options={"held": args.held, "rounds": args.rounds, "requests": args.requests},
+    )  # fmt: skip
+
+
+@contextlib.asynccontextmanager
+async def holding(rig: Rig, handles: list[str]) -> AsyncIterator[float]:
+    """One held call in each conversation, its connection open, asked again when its minute is over; how long they took."""
+    began = time.monotonic()
+    requests = calls("ask_price", handles, "x-sidegate-patience: 60")
+    clients = await asyncio.gather(*(connect(rig.ports["agent"]) for _ in requests))
+    tasks = [asyncio.create_task(_hold(c, asked)) for c, asked in zip(clients, requests, strict=True)]
+    try:
+        await _until_waiting(rig, len(tasks), tasks)
+        yield time.monotonic() - began
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def _hold(client: Client, request: bytes) -> None:
+    try:
+        while True:
+            head, body = await client.ask(request)
+            if b'"review_pending"' not in body:
+                raise RuntimeError(f"not held: {head!r} {body!r}")
+    finally:
+        client.transport.abort()
+
+
+async def _until_waiting(rig: Rig, wanted: int, tasks: list[asyncio.Task[None]]) -> None:
+    end = time.monotonic() + 120
+    while await waiting(rig) < wanted:
+        for task in tasks:
+            if task.done():
+                task.result()
+        if time.monotonic() > end:
+            raise RuntimeError(f"only {await waiting(rig)} of {wanted} calls are held after two minutes")
+        await asyncio.sleep(0.05)
+
+
+async def waiting(rig: Rig) -> int:
+    """How many calls wait for a person, by the sidecar's own gauge."""
+    async with rig.session.get(rig.url("probe") + "/metrics") as response:
+        found = re.search(r"^sidegate_reviews_waiting (\d+)", await response.text(), re.MULTILINE)
+    return int(found[1]) if found else 0
+
+
+async def settled(rig: Rig) -> None:
+    """Until the sidecar has noticed that the callers are gone."""
+
+    def gone() -> bool:
+        return not established(rig.ports["agent"])
+
+    await until(gone, "the sidecar closes the connections of callers who hung up")
+
+
+def established(port: int) -> int:
+    """Connections to this port that its owner has not closed."""
+    with open("/proc/net/tcp", encoding="ascii") as table:
+        rows = [line.split() for line in table][1:]
+    return sum(row[1].endswith(f":{port:04X}") and row[3] in {"01", "08"} for row in rows)
+
+
+if __name__ == "__main__":
+    command("held", __doc__, run, held=1000, rounds=6, requests=1600)

@@ -1,0 +1,161 @@
+"""The stages of one call, each as something that can be repeated."""
+
+import contextlib
+import tempfile
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+
+import aiohttp
+
+from proxy.adapters.clock import SystemClock
+from proxy.adapters.credentials import Credentials
+from proxy.adapters.executors import Executors
+from proxy.adapters.http_exchange import HttpExchange
+from proxy.adapters.http_upstream import HttpUpstreams
+from proxy.adapters.opa import OpaPolicy
+from proxy.adapters.opa_transport import SidecarOpaClient
+from proxy.adapters.store_embedded import EmbeddedStore
+from proxy.adapters.verifiers import verifier
+from proxy.core.check import check
+from proxy.core.decision import read_decision
+from proxy.core.identity import present
+from proxy.core.permit import grant
+from proxy.core.policy_input import masked_arguments
+from proxy.core.results import check_result
+from proxy.core.trail import intent_record, terminal_record
+from proxy.identify import Identify
+from proxy.model import EarlierCall, Facts, History, Outcome, Presented, Response, ToolCount
+from proxy.server.rescue import answered
+from proxy.settings import Tokens
+from proxy.telemetry import names
+from proxy.telemetry.encode import SpanBatch
+from proxy.telemetry.metrics import CallMetrics, Metrics
+from proxy.telemetry.spans import CompactTracer, SpanRecord
+from proxy.telemetry.story import CallTelemetry
+from proxy.telemetry.variables import read_resource
+from proxy.wire import dialects
+from tests.benchmarks.inside import CALLER, DECISION, KEY, TRACE, Parts
+from tests.benchmarks.stubs import ANSWER
+from tests.benchmarks.world import call
+
+HEADERS = [
+    ("host", "127.0.0.1"),
+    ("content-type", "application/json"),
+    ("content-length", "420"),
+    ("x-sidegate-conversation", "x" * 43),
+]
+FACTS = Facts(
+    seq=21,
+    history=History(
+        complete=True,
+        untrusted_read=True,
+        marks={"system:inventory": 1, "effect:read": 1},
+        tools={"get_stock": ToolCount(started=20, ok=20)},
+        counters={"calls": 20},
+        calls=tuple(
+            EarlierCall(seq=n, tool="get_stock", system="inventory", effect="read", labels=(), outcome=Outcome.DONE)
+            for n in range(20)
+        ),
+        calls_complete=True,
+        principal_counters={"calls": 20},
+    ),
+)
+
+
+def plain(one: Parts) -> Mapping[str, Callable[[], object]]:
+    """The pure ones, in the order of the pipeline. Facts are those of a conversation with twenty earlier calls."""
+    body, today = call("get_stock"), datetime.now(UTC).date()
+    batch = dialects.parse(body)
+    trail = one.trail("c" * 32, FACTS)
+    ended = one.trail("c" * 32, FACTS)
+    ended.committed = True
+    response = Response(status=200, media_type="application/json", body=ANSWER)
+    answer = trail.answer(result=one.result)
+    tool, version = one.checked.tool, one.checked.version
+    decision = read_decision(DECISION)
+
+    def terminal() -> object:
+        return terminal_record(ended, outcome=Outcome.DONE, result=one.result, seconds=0.001)
+
+    return {
+        "parse": lambda: dialects.parse(body),
+        "look at the carriers": lambda: present(HEADERS),
+        "check against the schema, digest": lambda: check(one.call, one.snapshot, today=today, key=KEY),
+        "mask arguments": lambda: masked_arguments(one.checked, KEY),
+        "write OPA's input": lambda: one.document(FACTS),
+        "read the decision (one not seen before)": lambda: read_decision.__wrapped__(DECISION),
+        "permit": lambda: grant("c" * 32, one.checked, CALLER, decision, one.snapshot),
+        "intent record": lambda: intent_record(trail, credential="api"),
+        "check the result": lambda: check_result(response, tool, version),
+        "terminal record": terminal,
+        "render": lambda: answered([answer], batch),
+        **_telemetry(one),
+    }
+
+
+def _telemetry(one: Parts) -> Mapping[str, Callable[[], object]]:
+    clock, records = SystemClock(), list[SpanRecord]()
+    still = CompactTracer({}, clock, ())
+    recording = CompactTracer({}, clock, (records.append,))
+    metrics = CallMetrics(Metrics(), lambda _name: True)
+    trail = one.trail("c" * 32, FACTS)
+    trail.stages = {"decide": 0.001, "upstream": 0.001}
+    answer = trail.answer(result=one.result)
+    resource = read_resource({})
+
+    def story(tracer: CompactTracer) -> None:
+        telemetry = CallTelemetry(tracer, metrics, clock)
+        span = telemetry.begin(one.call, Presented())
+        for kind in (names.SPAN_INTERNAL, names.SPAN_CLIENT):
+            inner = tracer.start("decide", kind, TRACE)
+            inner.set(names.DECISION, "allow")
+            inner.end()
+        telemetry.conclude(span, trail, answer)
+
+    def told() -> None:
+        records.clear()
+        story(recording)
+
+    def encoded() -> bytes:
+        batch = SpanBatch(resource)
+        batch.add(records)
+        return batch.to_bytes()
+
+    told()
+    return {
+        "telemetry, nothing exported": lambda: story(still),
+        "telemetry, three spans recorded": told,
+        "encoding three spans": encoded,
+    }
+
+
+@contextlib.asynccontextmanager
+async def waiting(
+    one: Parts, state: EmbeddedStore, opa: str
+) -> AsyncIterator[Mapping[str, Callable[[], Awaitable[object]]]]:
+    """Those that cross a port with a socket behind it, and identification, which reads the store."""
+    clock = SystemClock()
+    async with contextlib.AsyncExitStack() as stack:
+        session = await stack.enter_async_context(aiohttp.ClientSession())
+        secret = Path(stack.enter_context(tempfile.TemporaryDirectory())) / "token"
+        secret.write_text("a-credential")
+        secret.chmod(0o600)
+        policy = OpaPolicy(await stack.enter_async_context(SidecarOpaClient(opa, deadline=5.0)))
+        exchange = HttpExchange(clock)
+        stack.push_async_callback(exchange.close)
+        credentials = Credentials({"api": {"bearer_file": str(secret)}}, {}, clock, print)
+        executor = Executors({"http": HttpUpstreams(exchange, credentials, clock, lambda: 0.5)})
+        identify = Identify(
+            conversations=state.conversations,
+            tokens=verifier(Tokens(), session, clock),
+            clock=clock,
+            agent=CALLER.agent,
+        )
+        permit = grant("c" * 32, one.checked, CALLER, read_decision(DECISION), one.snapshot)
+        document, presented = one.document(FACTS), Presented(handle="handle-of-c1")
+        yield {
+            "identify": lambda: identify(presented),
+            "decide: OPA's round trip (stub), its answer read": lambda: policy.decide(document, TRACE),
+            "send to the upstream, aiohttp's client": lambda: executor.execute(permit, TRACE),
+        }
