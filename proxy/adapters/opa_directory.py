@@ -27,13 +27,17 @@ class OpaDirectory:
         self._note = self.path / "opa.pid"
         self._lock: int | None = None
 
+    def problem(self) -> str | None:
+        """Why no socket can stand in it; None if one can."""
+        length = len(os.fsencode(self.socket))
+        if length <= MAX_SOCKET_PATH:
+            return None
+        return f"the socket path {self.socket} has {length} bytes, over {MAX_SOCKET_PATH}: use a shorter directory"
+
     def take(self) -> None:
         """Make the directory private and lock it for this process. Raises OSError with a sentence."""
-        length = len(os.fsencode(self.socket))
-        if length > MAX_SOCKET_PATH:
-            raise OSError(
-                f"the socket path {self.socket} has {length} bytes, over {MAX_SOCKET_PATH}: use a shorter directory"
-            )
+        if (problem := self.problem()) is not None:
+            raise OSError(problem)
         self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
         status = self.path.lstat()
         if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.geteuid():

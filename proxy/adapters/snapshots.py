@@ -63,9 +63,9 @@ class SnapshotKeeper:
             try:
                 snapshot = await self._load()
             except Exception as e:  # whatever went wrong, what works stays in force
-                self._tell(_sentences(e))
                 if self._current is None:
                     raise
+                self._tell(_sentences(e))
                 return self._current
             self._tell(())
             self._announced = None

@@ -12,6 +12,7 @@ from proxy import resources
 from proxy.adapters.bundle import Assembled, BundleError, Sources, assemble
 from proxy.adapters.clock import SystemClock
 from proxy.adapters.credentials import Credentials, CredentialUnavailableError
+from proxy.adapters.opa_directory import OpaDirectory
 from proxy.adapters.policy_source import policy_settings, read_policy
 from proxy.adapters.state_directory import UnusableError
 from proxy.adapters.verifiers import attestations, verifier
@@ -76,6 +77,8 @@ class Workshop:
             problems += [f"tool {t.name}: {t.quarantined}" for t in catalog.tools.values() if t.quarantined]
             problems += await self._policy_problems(catalog)
         problems += [*await self._token_problems(), *self._credential_problems()]
+        if self.settings.opa.mode == "supervised" and (why := OpaDirectory(self.settings.state / "opa").problem()):
+            problems.append(f"state: {why}")
         return list(dict.fromkeys(problems))
 
     async def _policy_problems(self, catalog: Catalog) -> list[str]:

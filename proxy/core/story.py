@@ -97,6 +97,10 @@ def _requested(record: Record) -> str:
     return f"{_call(record)} is held for a person: review {clean(review_id(record) or '?')}"
 
 
+def _attached(record: Record) -> str:
+    return f"{_call(record)} waits for the same answer: review {clean(review_id(record) or '?')}"
+
+
 def _resolved(record: Record) -> str:
     text = (
         f"review {clean(review_id(record) or '?')} {clean(record.get('status') or record.get('outcome') or 'resolved')}"
@@ -130,6 +134,9 @@ def _segment(record: Record) -> str:
 
 
 def _reload(record: Record) -> str:
+    if record.get("failed"):
+        problems = record.get("problems")
+        return f"catalog or policy NOT taken over: {clean('; '.join(map(str, problems)) if isinstance(problems, list) else '?')}"
     return (
         f"catalog and policy revision {clean(record.get('revision', '?'))} {clean(record.get('status') or 'in force')}"
     )
@@ -145,6 +152,7 @@ _HEADLINES: Mapping[str, Callable[[Record], str]] = {
     "recovered": _terminal,
     "registered": _registered,
     "review_requested": _requested,
+    "review_attached": _attached,
     "review_resolved": _resolved,
     "stop": _stop,
     "gap": _gap,

@@ -152,14 +152,18 @@ async def run(args: argparse.Namespace) -> Report:
         columns=COLUMNS,
         rows=done.rows,
         verdicts=_verdicts(done, books),
-        bad=done.wrong.total() + books["lost"] + books["unintended"],
-        notes=[
-            f"{len(done.answered):,} answers: {dict(done.wrong) or 'none'} wrong; {books['lost']} without a terminal record; "
-            f"{books['intents']:,} intents for {books['received']:,} requests that the upstream received; "
-            f"{done.broken} connections broken; `audit verify` exit code {books['verify']}. "
-            f"The schedule itself was late by at most {max(row['late_ms'] for row in done.rows):.0f} ms."
-        ],
+        bad=done.wrong.total() + books["lost"] + books["unintended"] + (books["verify"] != 0),
+        notes=[_note(done, books)],
         options={"seconds": args.seconds, "conversations": args.conversations, "held": args.held},
+    )
+
+
+def _note(done: Run, books: Mapping[str, int]) -> str:
+    return (
+        f"{len(done.answered):,} answers, wrong: {dict(done.wrong) or 'none'}; {books['lost']} without their one record; "
+        f"{books['intents']:,} intents for {books['received']:,} requests that the upstream received; "
+        f"{done.broken} connections broken; exit code of `audit verify`: {books['verify']}. "
+        f"The schedule itself was late by at most {max(row['late_ms'] for row in done.rows):.0f} ms."
     )
 
 
@@ -197,14 +201,19 @@ def _verdicts(done: Run, books: Mapping[str, int]) -> list[Verdict]:
     shed = percentile(sorted(row["refused_p99_ms"] for row in done.rows), 100)
     other = sum(count for row in done.rows for code, count in row["refusals"].items() if code != "overloaded")
     refused = sum(sum(row["refusals"].values()) for row in (after, end))
+    lost = books["lost"] + books["unintended"] + (books["verify"] != 0)
+    slower = max(after["p50_ms"], end["p50_ms"]) / before["p50_ms"]
+    judged: list[tuple[str, float, float, str]] = [
+        ("answers that were wrong", done.wrong.total(), 0, "calls"),
+        ("calls without their one record, requests without intent, a broken chain", lost, 0, "found"),
+        ("p99 of refusals over the limit", shed, DEADLINE * 1000, "ms"),
+        ("refusals over the limit other than overloaded", other, 0, "calls"),
+        ("refusals at the usual rate after the limit", refused, 0, "calls"),
+        ("p50 at the usual rate, after to before", slower, 1.5, "x"),
+    ]
     return [
-        Verdict(budget="growth", what="answers that were wrong", value=done.wrong.total(), limit=0, unit="calls"),
-        Verdict(budget="growth", what="calls without their one record", value=books["lost"] + books["unintended"], limit=0, unit="calls"),
-        Verdict(budget="growth", what="p99 of refusals over the limit", value=shed, limit=DEADLINE * 1000, unit="ms"),
-        Verdict(budget="growth", what="refusals over the limit other than overloaded", value=other, limit=0, unit="calls"),
-        Verdict(budget="growth", what="refusals at the usual rate after the limit", value=refused, limit=0, unit="calls"),
-        Verdict(budget="growth", what="p50 at the usual rate, after to before", value=max(after["p50_ms"], end["p50_ms"]) / before["p50_ms"], limit=1.5),
-    ]  # fmt: skip
+        Verdict(budget="growth", what=what, value=value, limit=limit, unit=unit) for what, value, limit, unit in judged
+    ]
 
 
 if __name__ == "__main__":

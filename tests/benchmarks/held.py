@@ -9,6 +9,7 @@ import contextlib
 import re
 import time
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 
 from tests.benchmarks.load import Client, connect, load, rss_mib
@@ -58,7 +59,7 @@ async def run(args: argparse.Namespace) -> Report:
         await settled(busy.rig)
         await busy.rig.sound()
         after = rss_mib(busy.rig.pid)
-    rows = []
+    rows: list[dict[str, Any]] = []
     for target in targets:
         own, base = found[target.name], found[still.name]
         rows.append(
@@ -141,8 +142,7 @@ async def settled(rig: Rig) -> None:
 
 def established(port: int) -> int:
     """Connections to this port that its owner has not closed."""
-    with open("/proc/net/tcp", encoding="ascii") as table:
-        rows = [line.split() for line in table][1:]
+    rows = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()][1:]
     return sum(row[1].endswith(f":{port:04X}") and row[3] in {"01", "08"} for row in rows)
 
 

@@ -194,7 +194,7 @@ async def offer(
         task.add_done_callback(tasks.discard)
     if tasks:
         await asyncio.wait(set(tasks), timeout=30)
-    made.seconds = time.perf_counter() - began
+    made.seconds = max(seconds, time.perf_counter() - began)
     for client in idle:
         client.transport.close()
     return made

@@ -7,6 +7,7 @@ import os
 import platform
 import re
 import statistics
+import sys
 from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
@@ -63,12 +64,19 @@ class Report:
             "notes": list(self.notes),
         }
 
+    def headline(self) -> str:
+        """Where, when and how it was measured."""
+        given = ", ".join(f"{name} {value}" for name, value in self.options.items())
+        at = f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC"
+        return (
+            f"{cpu_model()}, {os.cpu_count()} cores, Python {platform.python_version()}, {at}; {given or 'no options'}."
+        )
+
     def table(self) -> str:
         """As Markdown."""
-        lines = [f"| {' | '.join(self.columns.values())} |", f"|{'---|' * len(self.columns)}"]
-        for row in self.rows:
-            lines.append(f"| {' | '.join(_shown(row.get(key, '')) for key in self.columns)} |")
-        return "\n".join(lines)
+        lines = [list(self.columns.values()), ["---"] * len(self.columns)]
+        lines += [[_shown(row.get(key, "")) for key in self.columns] for row in self.rows]
+        return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
 
 
 def command(
@@ -92,18 +100,21 @@ def command(
         args.json.write_text(json.dumps(report.document(), indent=2) + "\n")
     if args.write:
         write(report)
+    if report.bad:
+        sys.exit(1)
 
 
 def write(report: Report) -> None:
-    """Replace the benchmark's section of README.md and its lines in the table of budgets; causes written there by hand stay."""
-    facts = report.document()
-    given = ", ".join(f"{name} {value}" for name, value in report.options.items())
-    head = f"{facts['cpu']}, {facts['cores']} cores, Python {facts['python']}, {facts['at']}; {given}."
-    text = "\n\n".join([head, report.table(), *report.notes])
-    page = _between(README.read_text(), report.name, text)
-    for verdict in report.verdicts:
+    """Replace the benchmark's section of README.md and its lines in the table of budgets."""
+    README.write_text(rewritten(README.read_text(), report, report.verdicts))
+
+
+def rewritten(page: str, report: Report, verdicts: Sequence[Verdict]) -> str:
+    """The page with this report in its place; causes written by hand beside budgets stay."""
+    page = _between(page, report.name, "\n\n".join([report.headline(), report.table(), *report.notes]))
+    for verdict in verdicts:
         page = _judged(page, verdict)
-    README.write_text(page)
+    return page
 
 
 def _between(page: str, name: str, text: str) -> str:

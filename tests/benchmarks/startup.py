@@ -12,10 +12,11 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 from tests.benchmarks.load import STATUS, Client, connect, rss_mib
-from tests.benchmarks.report import Report, Verdict, command, spread
+from tests.benchmarks.report import Report, Row, Verdict, command, spread
 from tests.benchmarks.targets import launch, prepared, start, tmpfs, upstream
 from tests.benchmarks.world import ARGUMENTS, calls, request
-from tests.e2e.rig import Rig, free_ports
+from tests.e2e.rig import Rig
+from tests.e2e.sidecar import free_ports
 
 BARE, FRESH, AGAIN = "bare forward", "supervised OPA, empty state", "supervised OPA, second start"
 EXTERNAL, EXTERNAL_AGAIN = "external stub OPA, empty state", "external stub OPA, second start"
@@ -48,12 +49,17 @@ async def run(args: argparse.Namespace) -> Report:
         columns=COLUMNS,
         rows=rows,
         verdicts=[
-            Verdict(budget="P11", what=f"start to first served call, {name}", value=by_name[name]["first_s"]["median"], limit=0.6, unit="s")
-            for name in (EXTERNAL, FRESH)
-        ]
-        + [Verdict(budget="P11", what="idle RSS to the bare forward's", value=weight, limit=1.35)],
+            *(_start(by_name[name], name) for name in (EXTERNAL, FRESH)),
+            Verdict(budget="P11", what="idle RSS to the bare forward's", value=weight, limit=1.35),
+        ],
         options={"rounds": args.rounds},
-    )  # fmt: skip
+    )
+
+
+def _start(row: Row, name: str) -> Verdict:
+    return Verdict(
+        budget="P11", what=f"start to first served call, {name}", value=row["first_s"]["median"], limit=0.6, unit="s"
+    )
 
 
 async def _round(port: int) -> AsyncIterator[tuple[str, dict[str, float]]]:

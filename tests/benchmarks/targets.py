@@ -21,7 +21,9 @@ import aiohttp
 from tests.benchmarks.load import STATUS, connect
 from tests.benchmarks.stubs import COUNT
 from tests.benchmarks.world import ARGUMENTS, TOOLS, calls, policy, request
-from tests.e2e.rig import REPO, Rig, Upstream, free_ports
+from tests.e2e.rig import Rig
+from tests.e2e.sidecar import REPO, free_ports
+from tests.e2e.upstream import Upstream
 
 CONVERSATIONS = 32
 SERVE = ("proxy.cli", "serve", "--settings")

@@ -16,7 +16,8 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.mutations.guards import GUARDS, Guard
+from tests.mutations.guard import Guard
+from tests.mutations.guards import GUARDS
 
 REPO = Path(__file__).parents[2]
 REPORT = Path(__file__).with_name("REPORT.md")
@@ -90,6 +91,8 @@ def unbroken(guards: Sequence[Guard]) -> str:
     with tempfile.TemporaryDirectory(prefix="sidegate-mutations-") as name:
         copy_tree(Path(name))
         code, said = pytest(Path(name), tests)
+        if code == 1:  # a deadline that a busy machine missed is met when asked again
+            code, said = pytest(Path(name), sorted(set(_FAILED.findall(said))))
     return "" if code == 0 else said[-3000:]
 
 

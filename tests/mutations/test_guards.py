@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.mutations.guards import GUARDS, Guard
+from tests.mutations.guard import Guard
+from tests.mutations.guards import GUARDS
 
 REPO = Path(__file__).parents[2]
 

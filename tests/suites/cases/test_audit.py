@@ -50,7 +50,7 @@ async def watched(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[tup
     """A sidecar that exports its spans and copies its journal to standard output, with tools whose arguments are secret."""
     async with receiving() as receiver, rig(tmp_path_factory.mktemp("watched")) as made:
         made.environment = {"OTEL_EXPORTER_OTLP_ENDPOINT": receiver.url, "OTEL_BSP_SCHEDULE_DELAY": "100"}
-        made.settings["audit_copy"] = True
+        made.settings |= {"audit_copy": True, "opa": {"deadline": "5s"}}
         made.policy["review"]["risks"] = {"high": {}}
         for name, risk in (("leak", "low"), ("leak_held", "high")):
             request = {"method": "POST", "path": f"/{name}", "body": {key: key for key in ARGUMENTS}}

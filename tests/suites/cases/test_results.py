@@ -20,7 +20,6 @@ FAULTS = ("reset", "502", "503", "504", "timeout", "half")
 
 def prepare(rig: Rig) -> None:
     """Tools with a limit, with a schema, idempotent and not, each fault on an upstream of its own."""
-    rig.settings["opa"] = {"deadline": "3s"}
     listing = {
         "type": "object",
         "properties": {"rows": {"type": "array", "items": {"type": "integer"}}},

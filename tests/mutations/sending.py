@@ -1,0 +1,118 @@
+"""What goes out to upstreams, and what comes back."""
+
+from tests.mutations.guard import Guard, guard
+
+GUARDS: tuple[Guard, ...] = (
+    # The request that is sent.
+    guard(
+        "an argument stays inside its segment of the path",
+        "proxy/core/http_request.py",
+        'quote(_scalar(match[1], values.get(match[1])), safe="")',
+        'quote(_scalar(match[1], values.get(match[1])), safe="/")',
+        "core/test_http_request.py",
+    ),
+    guard(
+        "a segment is not '.', '..' or empty",
+        "proxy/core/http_request.py",
+        "if filled in _NORMALIZED_AWAY:",
+        "if False:",
+        "core/test_http_request.py",
+    ),
+    guard(
+        "an argument without a place is refused, not dropped",
+        "proxy/core/http_request.py",
+        "    _refuse_strays(template, tree)\n",
+        "",
+        "core/test_http_request.py",
+    ),
+    guard(
+        "redirects are not followed",
+        "proxy/adapters/http_exchange.py",
+        "allow_redirects=False",
+        "allow_redirects=True",
+        "adapters/test_http_upstream_answers.py",
+        "adapters/test_http_exchange.py",
+    ),
+    guard(
+        "no cookie of an upstream comes back",
+        "proxy/adapters/http_exchange.py",
+        "        cookie_jar=aiohttp.DummyCookieJar(),\n",
+        "        cookie_jar=aiohttp.CookieJar(unsafe=True),\n",
+        "adapters/test_http_exchange.py",
+        "adapters/test_http_upstream.py",
+    ),
+    guard(
+        "what is read of an answer is bounded",
+        "proxy/adapters/http_exchange.py",
+        "            if len(body) > cap:\n",
+        "            if False:\n",
+        "adapters/test_http_exchange.py",
+        "adapters/test_http_upstream_answers.py",
+    ),
+    guard(
+        "a connection with unasked bytes is not used",
+        "proxy/adapters/http_exchange.py",
+        "if conn.protocol is None or conn.protocol.should_close:",
+        "if False:",
+        "adapters/test_http_exchange.py",
+        "adapters/test_http_upstream.py",
+    ),
+    guard(
+        "what was sent is not sent again by the library",
+        "proxy/adapters/http_exchange.py",
+        "except _REPEATED as e:",
+        "except MemoryError as e:",
+        "adapters/test_http_exchange.py",
+        "adapters/test_http_upstream.py",
+    ),
+    guard(
+        "after the first byte only an idempotent tool is tried again",
+        "proxy/core/retry.py",
+        "(idempotent or not sent)",
+        "True",
+        "core/test_retry.py",
+    ),
+    guard(
+        "the breaker opens",
+        "proxy/core/breaker.py",
+        "if self._failures >= FAILURES:",
+        "if False:",
+        "core/test_breaker.py",
+    ),
+    guard(
+        "a half-open breaker lets one probe through",
+        "proxy/core/breaker.py",
+        "if now < self._open_until or self._probing:",
+        "if now < self._open_until:",
+        "core/test_breaker.py",
+    ),
+    guard(
+        "an answer that contains the credential is withheld",
+        "proxy/adapters/http_upstream.py",
+        "if credential is not None and credential.echoed_in(",
+        "if False and credential.echoed_in(",
+        "adapters/test_http_upstream.py",
+        "adapters/test_http_upstream_answers.py",
+    ),
+    guard(
+        "a credential is recognized in base64",
+        "proxy/adapters/credentials.py",
+        "        yield from _base64(plain, offset)\n",
+        "        pass\n",
+        "adapters/test_credentials.py",
+    ),
+    guard(
+        "a result over its size is refused",
+        "proxy/core/results.py",
+        "    if size <= limit:\n        return\n",
+        "    if True:\n        return\n",
+        "core/test_results.py",
+    ),
+    guard(
+        "a failure declared in the body is a failure",
+        "proxy/core/results.py",
+        "    _check_failure(value, tool.result.failure_when, response, tool)\n",
+        "",
+        "core/test_results.py",
+    ),
+)
