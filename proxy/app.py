@@ -25,6 +25,7 @@ from proxy.adapters.journal_segment import existing_chain
 from proxy.adapters.opa import OpaPolicy
 from proxy.adapters.opa_process import SupervisedOpa
 from proxy.adapters.opa_transport import SidecarOpaClient
+from proxy.adapters.opa_watchdog import OpaWatchdog
 from proxy.adapters.own_tools import OwnTools
 from proxy.adapters.policy_source import PolicySource
 from proxy.adapters.snapshots import SnapshotKeeper
@@ -90,9 +91,10 @@ async def start(settings: Settings, stack: AsyncExitStack) -> Sidecar:
         policy_source=source,
         listeners=listeners,
         opa=opa,
+        watchdog=OpaWatchdog(policy.revision, opa.kill if opa is not None else lambda: None, clock),
     )
     observed.known_tools = lambda: snapshots.current().catalog.tools
-    for work in (snapshots.watch(LOOK_EVERY), store.reviews.watch(EXPIRE_EVERY)):
+    for work in (snapshots.watch(LOOK_EVERY), store.reviews.watch(EXPIRE_EVERY), sidecar.watchdog.watch()):
         _in_background(work, stack)
     stack.push_async_callback(listeners.close)
     registrar = Registrar(

@@ -38,6 +38,11 @@ class Listen:
     key: Path | None = None
 
     @property
+    def address(self) -> str:
+        """For people and logs."""
+        return f"unix:{self.path}" if self.path is not None else f"{self.host}:{self.port}"
+
+    @property
     def loopback(self) -> bool:
         """Whether only this machine can reach it."""
         return self.path is not None or self.host in {"127.0.0.1", "::1", "localhost"}

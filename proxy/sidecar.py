@@ -8,6 +8,7 @@ from typing import Any
 
 from proxy.adapters.journal import Journal
 from proxy.adapters.opa_process import SupervisedOpa
+from proxy.adapters.opa_watchdog import OpaWatchdog
 from proxy.adapters.policy_source import PolicySource
 from proxy.adapters.snapshots import SnapshotKeeper
 from proxy.adapters.store_embedded import EmbeddedStore
@@ -33,10 +34,12 @@ class Sidecar:
     policy_source: PolicySource
     listeners: Listeners
     opa: SupervisedOpa | None
+    watchdog: OpaWatchdog
 
     def ready(self) -> bool:
         """Whether calls are decided at present."""
-        return self.listeners.complete and not self.pipeline.gate.closed and (self.opa is None or self.opa.alive)
+        opa = self.watchdog.answers and (self.opa is None or self.opa.alive)
+        return self.listeners.complete and not self.pipeline.gate.closed and opa
 
     def status(self) -> Mapping[str, Any]:
         """Figures for the review port and the start line."""
@@ -48,8 +51,10 @@ class Sidecar:
             "tools": len(snapshot.catalog.tools),
             "quarantined": sorted(t.name for t in snapshot.catalog.tools.values() if t.quarantined),
             "policies": dict(self.policy_source.modes),
+            "not_enforcing": self._not_enforcing(),
             "warnings": list(self.policy_source.warnings),
             "registration": self.settings.registration,
+            "ports": {name: getattr(self.settings, f"{name}_port").address for name in ("agent", "review", "probe")},
             "enforcement": "cooperative, or credential held by the sidecar where upstreams have one",
             "in_flight": self.pipeline.gate.inside,
             "ready": self.ready(),
@@ -62,9 +67,13 @@ class Sidecar:
             names.REVIEWS_WAITING: lambda: len(self._waiting()),
             names.REVIEWS_OLDEST_SECONDS: self._oldest,
             names.POLICY_REVISION_INFO: lambda: {(self.snapshots.current().policy_revision,): 1},
+            names.NOT_ENFORCING: lambda: len(self._not_enforcing()),
             names.JOURNAL_RECORDS_TOTAL: lambda: self.journal.head.seq,
             names.JOURNAL_FREE_BYTES: lambda: shutil.disk_usage(self.settings.state).free,
         }
+
+    def _not_enforcing(self) -> list[str]:
+        return sorted(name for name, mode in self.policy_source.modes.items() if mode != "enforce")
 
     def _waiting(self) -> list[Review]:
         reviews = (hold.review for hold in self.store.log.state.holds.values())

@@ -25,9 +25,9 @@ async def line(tmp_path: Path) -> AsyncIterator[Line]:
         yield made
 
 
-def sidecar(line: Line, *, opa: Any = None, drain_seconds: float = 5.0) -> Sidecar:
+def sidecar(line: Line, *, opa: Any = None, answers: bool = True, drain_seconds: float = 5.0) -> Sidecar:
     """Around a real line; the policy's source and OPA are only asked for what they are."""
-    source = SimpleNamespace(modes={"grants": "enforce"}, warnings=("a warning",))
+    source = SimpleNamespace(modes={"grants": "enforce", "mine": "warn"}, warnings=("a warning",))
     return Sidecar(
         settings=Settings(state=line.rig.path, catalog=Path(), policy=Path(), drain=drain_seconds),
         pipeline=line.pipeline,
@@ -37,6 +37,7 @@ def sidecar(line: Line, *, opa: Any = None, drain_seconds: float = 5.0) -> Sidec
         policy_source=cast("Any", source),
         listeners=Listeners(complete=True),
         opa=opa,
+        watchdog=cast("Any", SimpleNamespace(answers=answers)),
     )
 
 
@@ -61,6 +62,11 @@ async def test_it_is_ready_while_calls_can_be_decided(
     assert made.status()["ready"] is ready
 
 
+async def test_it_is_not_ready_while_opa_is_silent(line: Line) -> None:
+    """An OPA that runs but does not answer decides nothing."""
+    assert not sidecar(line, answers=False).ready()
+
+
 async def test_its_status_has_what_an_operator_asks_for(line: Line) -> None:
     """Revisions, policies and how they count, what is set aside, where the journal stands."""
     line.snapshots.now = snapshot("p1", ("tools/0/versions/0/arguments_schema", {"type": "object", "pattern": "("}))
@@ -71,7 +77,8 @@ async def test_its_status_has_what_an_operator_asks_for(line: Line) -> None:
     assert (status["policy"], status["catalog"]) == ("p1", line.snapshots.now.catalog.revision)
     assert status["revision"] == line.snapshots.now.revision
     assert (status["tools"], status["quarantined"]) == (3, ["get_capacity"])
-    assert (status["policies"], status["warnings"]) == ({"grants": "enforce"}, ["a warning"])
+    assert (status["policies"], status["warnings"]) == ({"grants": "enforce", "mine": "warn"}, ["a warning"])
+    assert status["not_enforcing"] == ["mine"]
     assert (status["registration"], status["in_flight"]) == ("claimed", 0)
 
 

@@ -17,7 +17,7 @@ def named_records(checked: CheckedCall) -> tuple[Resource, ...]:
         Resource(argument=argument.path, type=argument.resource or "", id=record_id)
         for argument in checked.tool.arguments
         if argument.role == "record"
-        for record_id in _ids(_at(checked.arguments.tree, argument.path.split(".")))
+        for record_id in _ids(checked.arguments.tree, argument.path.split("."), argument.path)
     ]
     if len(found) > MAX_RECORDS:
         raise Refusal(
@@ -28,20 +28,19 @@ def named_records(checked: CheckedCall) -> tuple[Resource, ...]:
     return tuple(found)
 
 
-def _at(tree: Any, path: list[str]) -> Any:
-    for step in path:
-        if isinstance(tree, list):
-            tree = [item.get(step) for item in tree if isinstance(item, dict)]
-        else:
-            tree = tree.get(step) if isinstance(tree, dict) else None
-    return tree
-
-
-def _ids(value: Any) -> Iterator[str]:
+def _ids(value: Any, path: list[str], argument: str) -> Iterator[str]:
+    """Ids below `path`, lists looked through. What is neither there nor absent is refused: passed over, it would reach the
+    upstream without anybody having asked whose it is."""
     if isinstance(value, list):
         for item in value:
-            yield from _ids(item)
-    elif isinstance(value, str):
+            yield from _ids(item, path, argument)
+    elif path and isinstance(value, dict):
+        yield from _ids(value.get(path[0]), path[1:], argument)
+    elif not path and isinstance(value, str):
         yield value
-    elif (token := strict_json.number_token(value)) is not None:
+    elif not path and (token := strict_json.number_token(value)) is not None:
         yield token
+    elif value is not None:
+        raise Refusal(
+            Code.INVALID_ARGUMENTS, f"{argument} names no record", fix="name each record by its id, a text or a number"
+        )

@@ -93,6 +93,7 @@ REVIEWS_OLDEST_SECONDS = "sidegate_reviews_oldest_seconds"
 POLICY_REVISION_INFO = "sidegate_policy_revision_info"
 SPANS_DROPPED_TOTAL = "sidegate_spans_dropped_total"
 TELEMETRY_FAULTS_TOTAL = "sidegate_telemetry_faults_total"
+NOT_ENFORCING = "sidegate_policies_not_enforcing"
 JOURNAL_RECORDS_TOTAL = "sidegate_journal_records_total"
 JOURNAL_FREE_BYTES = "sidegate_journal_free_bytes"
 
@@ -105,6 +106,7 @@ ALL_METRICS: Mapping[str, str] = {
     POLICY_REVISION_INFO: "1, labelled with the policy revision in force.",
     SPANS_DROPPED_TOTAL: "Spans that were recorded and never reached the collector.",
     TELEMETRY_FAULTS_TOTAL: "Faults in telemetry itself; the calls went on without it.",
+    NOT_ENFORCING: "Policies in force whose mode is warn or shadow.",
     JOURNAL_RECORDS_TOTAL: "Records written to the journal.",
     JOURNAL_FREE_BYTES: "Free space of the journal's volume.",
 }

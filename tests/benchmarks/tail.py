@@ -19,6 +19,8 @@ from tests.benchmarks.targets import Target, bare, collector, sidegate, tmpfs, u
 
 BARE, OURS, TRACED = "bare forward", "stub OPA, tmpfs", "stub OPA, tmpfs, 3 spans exported"
 RATE = 400.0  # calls/s
+OWN = 0.75  # share of a hold that was our CPU time; below it the kernel ran others, and what piled up meanwhile came at once
+MANY = 2000  # conversations under the probe
 COLUMNS = {
     "target": "target",
     "p50_us": "p50 us (c=1)",
@@ -56,9 +58,11 @@ async def run(args: argparse.Namespace) -> Report:
         rows=rows,
         verdicts=_verdicts(found, lag),
         notes=[
-            "Inside the traced sidecar, at 400 calls/s and at c=16: of {ticks:,.0f} looks {late:,.0f} came over 2 ms late, "
-            "the latest {wall_ms:.1f} ms; of those, the most CPU that the loop's thread itself had used was {own_ms:.1f} ms "
-            "(the rest is the kernel running others).".format(**lag)
+            "Inside a traced sidecar with {conversations:,} conversations, at 400 calls/s and then at c=16: {late:,} of "
+            "{ticks:,.0f} looks, one a millisecond, came over 2 ms late, the latest {wall_ms:.1f} ms. The longest that "
+            "the loop's own CPU time filled by three quarters was {own_ms:.1f} ms; the rest is the kernel running others.".format(
+                **lag
+            )
         ],
         options={"rounds": args.rounds, "requests": args.requests, "seconds": args.seconds},
     )
@@ -107,7 +111,9 @@ async def lags(port: int, spans: dict[str, str], args: argparse.Namespace) -> di
     with tempfile.TemporaryDirectory() as folder:
         figures = Path(folder) / "lags.json"
         launcher = ("tests.benchmarks.probe", str(figures))
-        made = sidegate("probed", port, folder=tmpfs(), stub_opa=True, environment=spans, launcher=launcher)
+        made = sidegate(
+            "probed", port, folder=tmpfs(), stub_opa=True, environment=spans, launcher=launcher, conversations=MANY
+        )
         async with made as target:
             await load(target.port, target.requests, concurrency=16, count=args.requests, watched={})
             began = time.monotonic()
@@ -119,9 +125,10 @@ async def lags(port: int, spans: dict[str, str], args: argparse.Namespace) -> di
         document = json.loads(figures.read_text())
     inside = [(late, cpu) for at, late, cpu in document["late"] if began <= at <= ended]
     over = sorted(late for late, _ in inside if late > 0.002)
-    own = max((min(late, cpu) for late, cpu in inside), default=0.0)
+    own = max((late for late, cpu in inside if cpu >= OWN * late), default=0.0)
     ticks = (ended - began) * 1000
-    return {"ticks": ticks, "late": len(over), "wall_ms": percentile(over, 100) * 1000, "own_ms": own * 1000}
+    found = {"wall_ms": percentile(over, 100) * 1000, "own_ms": own * 1000}
+    return {"conversations": MANY, "ticks": ticks, "late": len(over), **found}
 
 
 def _verdicts(found: dict[str, list[Round]], lag: dict[str, float]) -> list[Verdict]:
@@ -130,7 +137,11 @@ def _verdicts(found: dict[str, list[Round]], lag: dict[str, float]) -> list[Verd
 
     return [
         Verdict(
-            budget="P12", what="longest hold of the event loop, own CPU", value=lag["own_ms"], limit=2.0, unit="ms"
+            budget="P12",
+            what="longest hold of the event loop by its own CPU",
+            value=lag["own_ms"],
+            limit=2.0,
+            unit="ms",
         ),
         Verdict(budget="P12", what="p99/p50 raw at c=1, to the bare forward's", value=against("raw"), limit=1.3),
         Verdict(

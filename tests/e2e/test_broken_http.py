@@ -89,6 +89,7 @@ async def test_broken_http_runs_nothing(shared: Rig, broken: str) -> None:
     assert (await shared.send(handle, "get_stock")).status == 200
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rest", [b"", b"zz\r\n" + GOOD + b"\r\n0\r\n\r\n"], ids=["stalled", "broken"])
 async def test_a_body_that_ends_in_the_middle_is_a_refusal_in_bounded_time(shared: Rig, rest: bytes) -> None:
     """The handler is reading already when nothing more comes, or when the framing breaks: nothing runs, one record."""

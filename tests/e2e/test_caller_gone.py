@@ -1,10 +1,14 @@
 """The caller hangs up while OPA thinks, while the call is held, and while the upstream works (design section 4)."""
 
+import asyncio
+import json
 import os
 import signal
 
 from tests.e2e.gates import Gate
-from tests.e2e.rig import Rig
+from tests.e2e.rig import Received, Rig, echo, native, reply
+
+ORDER = native("create_order", {"sku": "S", "quantity": 1})
 
 
 def prepare(rig: Rig) -> None:
@@ -31,7 +35,7 @@ async def test_gone_while_opa_thinks(shared: Rig) -> None:
 
     os.kill(pid, signal.SIGSTOP)
     try:
-        await shared.hang_up(handle, "create_order", {"sku": "S", "quantity": 1}, when=under_way)
+        await shared.hang_up(handle, ORDER, when=under_way)
         await shared.until(nothing_under_way, "the call is given up while OPA still hangs")
     finally:
         os.kill(pid, signal.SIGCONT)
@@ -52,7 +56,7 @@ async def test_gone_while_held(shared: Rig) -> None:
     async def held() -> bool:
         return bool(await open_reviews(shared, "held"))
 
-    await shared.hang_up(handle, "get_price", {"sku": "SKU-1"}, when=held)
+    await shared.hang_up(handle, native("get_price"), when=held)
     await shared.until_true(lambda: len(ends(shared, "held")) == 3, "the held call ends")
     assert ends(shared, "held")[-1]["code"] == "abandoned"
     (review,) = await open_reviews(shared, "held")
@@ -67,7 +71,7 @@ async def test_gone_while_the_upstream_works(shared: Rig) -> None:
     gate = Gate()
     shared.upstream.answer = gate
     handle = await shared.register("working")
-    await shared.hang_up(handle, "create_order", {"sku": "S", "quantity": 1}, when=gate.has_one)
+    await shared.hang_up(handle, ORDER, when=gate.has_one)
     assert ends(shared, "working") == []
     assert await in_flight(shared) == 1  # a round trip later the sidecar has seen the end of the connection, too
     gate.open.set()
@@ -76,6 +80,32 @@ async def test_gone_while_the_upstream_works(shared: Rig) -> None:
     assert (record["outcome"], record["ok"], record["ran"]) == ("done", True, "yes")
     assert record["caller_gone"] is True
     assert len(shared.upstream.received) == 1
+
+
+async def test_gone_in_the_middle_of_a_list(shared: Rig) -> None:
+    """The first item is at the upstream, the second at its fact source: the one is carried to its end, the other given up,
+    and a third never begins."""
+    go = asyncio.Event()
+
+    async def gated(request: Received, writer: asyncio.StreamWriter) -> None:
+        await go.wait()
+        facts = request.target.startswith("/facts/")
+        await (reply(writer, b'{"tenant": "acme", "owner": "ada"}') if facts else echo(request, writer))
+
+    async def both_arrived() -> bool:
+        return len(shared.upstream.received) == 2
+
+    shared.upstream.answer = gated
+    handle = await shared.register("list")
+    items = [("get_stock", {"sku": "1"}), ("get_customer", {"id": "17"}), ("get_stock", {"sku": "3"})]
+    body = json.dumps([{"id": str(n), "tool": name, "arguments": given} for n, (name, given) in enumerate(items)])
+    await shared.hang_up(handle, body, when=both_arrived)
+    await shared.until_true(lambda: len(ends(shared, "list")) == 1, "the second is given up")
+    assert ends(shared, "list")[0]["code"] == "abandoned"
+    go.set()
+    await shared.until_true(lambda: len(ends(shared, "list")) == 2, "the first ends")
+    assert (ends(shared, "list")[1]["outcome"], ends(shared, "list")[1]["caller_gone"]) == ("done", True)
+    assert [request.target for request in shared.upstream.received] == ["/stock/1", "/facts/17"]
 
 
 def ends(rig: Rig, conversation: str) -> list[dict[str, object]]:

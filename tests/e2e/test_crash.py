@@ -9,10 +9,13 @@ from typing import Any
 
 import aiohttp
 import pytest
+import pytest_asyncio
 
 from tests.e2e.rig import Received, Rig, echo
 
 CALLS = 200
+
+pytestmark = pytest.mark.slow
 
 
 @dataclass(slots=True)
@@ -102,7 +105,7 @@ async def storm(rig: Rig, seen: Acknowledged, *, die_after: int) -> None:
     await asyncio.gather(killer(), *(worker() for _ in range(8)))
 
 
-@pytest.fixture
+@pytest_asyncio.fixture(loop_scope="module")
 async def stormy(prepared: Rig) -> Rig:
     """A sidecar whose limits do not end the storm."""
     prepared.settings["limits"] = {"holds_per_conversation": 500, "new_holds_per_hour": 500, "holds_per_principal": 500}

@@ -168,3 +168,16 @@ async def test_a_revoked_token_is_refused_at_once(prepared: Rig) -> None:
     assert (await prepared.put("bens", prepared.users["ben"]))[0] == 401
     handle = await prepared.register("hers")
     assert (await prepared.send(handle, "get_stock")).status == 200
+
+
+async def test_a_conversation_is_its_agent_s_alone(prepared: Rig) -> None:
+    """Another service account in front of the same state: the handle finds nothing, and the id is taken."""
+    await prepared.start()
+    handle = await prepared.register("c1")
+    assert await prepared.stop() == 0
+    prepared.settings["agent"]["service_account"] = "another"
+    await prepared.start()
+    assert (await prepared.send(handle, "get_stock")).code == "unknown_conversation"
+    status, body = await prepared.put("c1", prepared.users["ada"])
+    assert (status, body["refusal"]["code"]) == (409, "conflicting_conversation")
+    assert prepared.upstream.received == []

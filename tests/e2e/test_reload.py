@@ -4,7 +4,11 @@ import asyncio
 import json
 from typing import Any
 
+import pytest
+
 from tests.e2e.rig import Rig
+
+pytestmark = pytest.mark.slow
 
 
 async def status_of(rig: Rig) -> dict[str, Any]:

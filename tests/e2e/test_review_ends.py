@@ -8,6 +8,8 @@ import pytest
 from tests.e2e.holds import held_price, prices, resume, review_of
 from tests.e2e.rig import Rig
 
+pytestmark = pytest.mark.slow
+
 
 async def test_expiry_is_a_no_and_the_call_asks_anew(prepared: Rig) -> None:
     """After the deadline: the state says expired, a yes is refused, a resume is refused, and the call is held anew."""

@@ -64,7 +64,7 @@ async def test_sigterm_lets_calls_end(prepared: Rig) -> None:
             began = time.monotonic()
             assert (await held).code == "review_pending"
             assert (await watching)[1]["status"] == "pending"
-            assert time.monotonic() - began < 2
+            assert time.monotonic() - began < 5  # the patience is 20 s
             assert (await late.send(other, "get_stock")).code == "overloaded"
         finally:
             os.kill(opa, signal.SIGCONT)
@@ -105,7 +105,7 @@ async def test_an_idle_sidecar_ends_at_once(prepared: Rig, number: signal.Signal
     opa = prepared.opa_pid()
     began = time.monotonic()
     assert await prepared.stop(number) == 0
-    assert time.monotonic() - began < 4
+    assert time.monotonic() - began < 8
     with pytest.raises(ProcessLookupError):
         os.kill(opa, 0)
     await prepared.sound()

@@ -6,7 +6,7 @@ frame, and the frames below it the upstream's whole answer. Refused answers of 1
 
 import gc
 import weakref
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -26,7 +26,7 @@ class Answer:
 class Refusing:
     """An executor with an answer in hand that it cannot pass on."""
 
-    error: Exception
+    make: Callable[[], Exception]
     answers: list["weakref.ref[Answer]"] = field(default_factory=list)
 
     async def execute(self, permit: Permit, trace: SpanContext) -> Response:
@@ -35,7 +35,7 @@ class Refusing:
         try:
             raise ValueError(answer)  # noqa: TRY301 - as a library would
         except ValueError:
-            raise self.error from None
+            raise self.make() from None
 
 
 @pytest.fixture
@@ -48,14 +48,12 @@ def uncollected() -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("uncollected")
-@pytest.mark.parametrize("error", [Refusal(Code.INVALID_RESULT, "too much"), RuntimeError("broken")])
-async def test_nothing_of_a_refused_call_stays_in_memory(tmp_path: Path, error: Exception) -> None:
+@pytest.mark.parametrize("kind", ["refusal", "fault"])
+async def test_nothing_of_a_refused_call_stays_in_memory(tmp_path: Path, kind: str) -> None:
     """The answer that a refusal is about is freed with the call, by reference counts alone."""
+    make = {"refusal": lambda: Refusal(Code.INVALID_RESULT, "too much"), "fault": lambda: RuntimeError("broken")}
     async with opened(tmp_path) as line:
-        line.pipeline.executor = executor = Refusing(error)
-        error = RuntimeError()  # this frame holds it no more
+        line.pipeline.executor = executor = Refusing(make[kind])
         answer = await line.handle()
         assert answer.refusal is not None
-        del executor.error
-        line.faults.clear()
         assert [ref() for ref in executor.answers] == [None]

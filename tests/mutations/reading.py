@@ -39,7 +39,7 @@ GUARDS: tuple[Guard, ...] = (
     guard(
         "numbers keep every digit on their way to the upstream",
         "proxy/core/strict_json.py",
-        "parse_float=_fraction",
+        ", parse_float=_fraction",
         "",
         JSON,
     ),

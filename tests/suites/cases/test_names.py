@@ -1,5 +1,7 @@
 """C050: names that no tool has, through the running sidecar."""
 
+import json
+
 import pytest
 
 from tests.e2e.rig import Rig, tool
@@ -36,6 +38,7 @@ async def test_c050_no_name_but_the_exact_one(shared: Rig, dialect: str, name: s
     refusal = await refused(shared, handle, in_dialect(dialect, name, source), "unknown_tool", "invalid_call")
     assert "send_email" in name or "send_email" not in refusal["message"]
     assert len(refusal["message"]) < 400
+    assert len(json.dumps(refusal)) < 3000
     assert refusal["message"].isprintable()
     record = await shared.ended(refusal["call_id"])
     assert (record["asked_tool"], record["tool"], record["dialect"]) == (name[:256], None, dialect)

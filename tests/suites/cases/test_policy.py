@@ -30,10 +30,8 @@ async def test_c037_a_conflict_is_no_denial(shared: Rig, text: Any) -> None:
     place for the agent; the record has the class of the fault."""
     handle = await shared.register("c037")
     refusal = await refused(shared, handle, native("conflict", {"text": text}), "policy_invalid")
-    told = json.dumps(refusal)
-    assert not {"conflicted", "user_set", "not_exposed", "rego", "eval", "opa"} & set(
-        told.lower().replace('"', " ").split()
-    )
+    told = json.dumps(refusal).lower()
+    assert [word for word in ("conflicted", "user_set", "not_exposed", "rego", "eval_", "opa") if word in told] == []
     record = await shared.ended(refusal["call_id"])
     assert "eval_conflict_error" in json.dumps(record["refusal"]["details"])
     assert "conflicted" in json.dumps(record["refusal"]["details"])

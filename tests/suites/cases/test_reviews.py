@@ -158,11 +158,11 @@ async def test_c068_a_hold_among_siblings_is_its_own_affair(shared: Rig, shape: 
     ]
     began = time.monotonic()
     if shape == "one list":
-        _, answers = await shared.post("/v1/tool-calls", json.dumps(bodies), handle)
+        _, answers = await shared.post("/v1/tool-calls", json.dumps(bodies), handle, x_sidegate_patience="20")
     else:
         sent = [shared.post("/v1/tool-calls", json.dumps(body), handle) for body in bodies]
         answers = [answer for _, answer in await asyncio.gather(*sent)]
-    assert time.monotonic() - began < 2
+    assert time.monotonic() - began < 10
     assert [a["id"] for a in answers] == list(calls)
     assert [a["status"] for a in answers] == ["done", "pending", "done", "pending"]
     first, second = (a["refusal"]["review"] for a in answers if a["status"] == "pending")
