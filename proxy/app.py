@@ -32,6 +32,7 @@ from proxy.adapters.snapshots import SnapshotKeeper
 from proxy.adapters.state_directory import UnusableError, make_private, read_or_make_key
 from proxy.adapters.store_embedded import EmbeddedStore, open_store
 from proxy.adapters.store_sqlite import position
+from proxy.adapters.trial import TrialPolicy
 from proxy.adapters.verifiers import attestations, verifier
 from proxy.adapters.workshop import Workshop
 from proxy.core.limits import Gate
@@ -39,7 +40,7 @@ from proxy.errors import Refusal
 from proxy.identify import Identify
 from proxy.model import Agent
 from proxy.pipeline import Pipeline
-from proxy.ports import TokenVerifier
+from proxy.ports import Policy, TokenVerifier
 from proxy.register import Registrar
 from proxy.server.agent import LOOPBACK, AgentPort
 from proxy.server.listeners import Listeners
@@ -80,7 +81,9 @@ async def start(settings: Settings, stack: AsyncExitStack) -> Sidecar:
     agent = Agent(**settings.agent)
     users = verifier(settings.tokens, session, clock)
     identify = Identify(conversations=store.conversations, tokens=users, clock=clock, agent=agent)
-    pipeline = await _pipeline(settings, clock, stack, store, policy, snapshots, identify, observed)
+    tried = TrialPolicy(policy, policy, lambda: "shadow" in source.modes.values(), journal.append)
+    stack.push_async_callback(tried.finish)
+    pipeline = await _pipeline(settings, clock, stack, store, tried, snapshots, identify, observed)
     listeners = Listeners()
     sidecar = Sidecar(
         settings=settings,
@@ -183,7 +186,7 @@ async def _pipeline(
     clock: SystemClock,
     stack: AsyncExitStack,
     store: EmbeddedStore,
-    policy: OpaPolicy,
+    policy: Policy,
     snapshots: SnapshotKeeper,
     identify: Identify,
     observed: Instruments,
@@ -226,6 +229,7 @@ async def _bind(
         pipeline=sidecar.pipeline,
         registrar=registrar,
         body_bytes=settings.limits.body_bytes,
+        note=sidecar.journal.append,
         hosts=None if settings.agent_port.path else LOOPBACK | {settings.agent_port.host},
     )
     store = sidecar.store

@@ -13,16 +13,17 @@ from proxy.core import limits
 from proxy.core.check import check
 from proxy.core.hold import approval_of, new_review
 from proxy.core.permit import Permit, grant
-from proxy.core.policy_input import decision_input, masked_arguments
+from proxy.core.policy_input import decision_input, masked_arguments, visible_input
 from proxy.core.records import named_records
 from proxy.core.results import check_result
 from proxy.core.review import Approval, ReviewStatus
-from proxy.core.tool import CheckedCall, Snapshot
+from proxy.core.tool import CheckedCall, Snapshot, Tool
 from proxy.core.trail import Stage, Trail, durable_before_sending, intent_record, outcome_of, terminal_record
 from proxy.errors import Refusal
 from proxy.identify import Identify
 from proxy.model import (
     Answer,
+    Caller,
     Decision,
     Effect,
     Facts,
@@ -45,32 +46,7 @@ from proxy.ports import (
     Telemetry,
     Tools,
 )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Run:
-    """One call under way: a task that outlives the handler, and a sign that what could say no before it was sent has spoken."""
-
-    trail: Trail
-    task: asyncio.Task[Answer]
-    decided: asyncio.Event
-
-    @property
-    def handed_over(self) -> bool:
-        """Whether the agent itself is to run the tool."""
-        checked = self.trail.checked
-        return checked is not None and checked.tool.upstream.kind == "caller"
-
-    def end(self) -> None:
-        """End it, with its record. What has been sent is not known then."""
-        if self.trail.stage is not Stage.CONCLUDING:
-            self.task.cancel()
-
-    def leave(self) -> None:
-        """Its caller hung up: nothing new is sent for it, but what has been sent is carried to its end."""
-        self.trail.caller_gone = True
-        if self.trail.stage is Stage.DECIDING:
-            self.task.cancel()
+from proxy.run import Run
 
 
 @dataclass(slots=True, kw_only=True)
@@ -214,7 +190,10 @@ class Pipeline:
     async def _decide(self, trail: Trail, call: ToolCall, snapshot: Snapshot, approval: Approval | None) -> Decision:
         caller = limits.known(trail.caller)
         now = self.clock.now()
-        checked = check(call, snapshot, today=now.date(), key=self.key)
+        try:
+            checked = check(call, snapshot, today=now.date(), key=self.key)
+        except Refusal as refusal:
+            raise await self._for_the_eyes_of(caller, snapshot.catalog.tools.get(call.tool), refusal) from None
         trail.snapshot, trail.checked, trail.approval, trail.decision = snapshot, checked, approval, None
         trail.arguments = masked_arguments(checked, self.key)
         limits.refuse_stopped(self.conversations.stopped(caller, checked))
@@ -228,6 +207,13 @@ class Pipeline:
         trail.decision = await self.policy.decide(trail.document, trail.trace)
         trail.took("decide", self.clock.monotonic() - asked)
         return trail.decision
+
+    async def _for_the_eyes_of(self, caller: Caller, tool: Tool | None, refusal: Refusal) -> Refusal:
+        """What is wrong with a call tells of the tool's schema: only to those who may see the tool."""
+        if tool is None or refusal.details is None:
+            return refusal
+        seen = await self.policy.visible(visible_input(caller, [tool], self.clock.now()), None)
+        return refusal if tool.name in seen else limits.untaught(refusal)
 
     async def _with_resources(self, trail: Trail, checked: CheckedCall, facts: Facts) -> Facts:
         """Whose the named records are, by the sources that the catalog declares."""

@@ -89,8 +89,9 @@ class Reviews(Protocol):
         Raises Refusal overloaded over the limits, denied after too many rejected holds, audit_unavailable."""
         ...
 
-    async def outcome(self, review_id: str, seconds: float) -> Review:
-        """The review once it is no longer pending, or as it stands after `seconds`. The caller counts as a live waiter."""
+    async def outcome(self, review_id: str, seconds: float, *, live: bool = True) -> Review:
+        """The review once it is no longer pending, or as it stands after `seconds`. Who is `live` will run the call; who only
+        looks is no reason to make an identical call wait for an answer of its own."""
         ...
 
     async def resolve(self, review_id: str, status: ReviewStatus, by: str, comment: str | None) -> Review:

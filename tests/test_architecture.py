@@ -23,7 +23,8 @@ LAYERS = {
     "core": {"errors", "model", "ports"},
     "wire": {"errors", "model", "core"},
     "ports": {"errors", "model", "core"},
-    "pipeline": {"errors", "model", "core", "ports", "identify"},
+    "run": {"model", "core"},
+    "pipeline": {"errors", "model", "core", "ports", "identify", "run"},
     "identify": {"errors", "model", "core", "ports"},
     "register": {"errors", "model", "core", "ports", "identify"},
     "resources": set(),
@@ -136,6 +137,7 @@ def test_files_and_functions_stay_short(path: Path) -> None:
 TESTED_ELSEWHERE = {
     "proxy/__init__.py": "no code",
     "proxy/ports.py": "protocols: tests/contracts",
+    "proxy/run.py": "tests/test_pipeline_faults.py: calls that are left and ended at each stage",
     "proxy/app.py": "tests/e2e: every test of a running sidecar",
     "proxy/cli/__main__.py": "tests/e2e: the rig starts it",
     "proxy/cli/demo.py": "tests/e2e/test_demo.py",

@@ -104,6 +104,13 @@ def internal(fault: Exception, *, sent: bool) -> Refusal:
     )
 
 
+def untaught(refusal: Refusal) -> Refusal:
+    """The same refusal for somebody to whom the tool is not shown."""
+    return Refusal(
+        refusal.code, "the call does not fit the tool", fix="use the tools that you were given", details=refusal.details
+    )
+
+
 def unknown_revision(revision: str) -> Refusal:
     """OPA answered for a policy that this process has not loaded."""
     return Refusal(

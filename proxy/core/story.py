@@ -142,6 +142,14 @@ def _reload(record: Record) -> str:
     )
 
 
+def _shown(record: Record) -> str:
+    return f"{clean(record.get('tools', '?'))} tools shown ({clean(record.get('dialect', '?'))})"
+
+
+def _trial(record: Record) -> str:
+    return f"{_call(record)}: policies on trial would have said: {clean(record.get('said', '?'))}"
+
+
 def _plain(record: Record) -> str:
     return clean(record["kind"])
 
@@ -159,4 +167,6 @@ _HEADLINES: Mapping[str, Callable[[Record], str]] = {
     "seal": _seal,
     "segment": _segment,
     "reload": _reload,
+    "shown": _shown,
+    "trial": _trial,
 }

@@ -58,5 +58,7 @@ def _call(item: dict[str, Any], reason: Any) -> ToolCall | UnreadableCall:
 
 def _said(output: list[Any]) -> str:
     contents = [item.get("content") for item in output if common.type_of(item) == "message"]
-    blocks = [block for content in contents if isinstance(content, list) for block in content if isinstance(block, dict)]
+    blocks = [
+        block for content in contents if isinstance(content, list) for block in content if isinstance(block, dict)
+    ]
     return "\n".join(block["text"] for block in blocks if isinstance(block.get("text"), str))

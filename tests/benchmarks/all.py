@@ -18,6 +18,7 @@ STEPS = (
     ("run", "--rounds 7 --requests 2000", "--rounds 2 --requests 200"),
     ("evaluation", "--rounds 7 --queries 200", "--rounds 1 --queries 30"),
     ("stages", "--repetitions 25 --calls 256", "--repetitions 3 --calls 64"),
+    ("profiled", "--requests 10000", "--requests 1000"),
     ("held", "--held 1000 --rounds 6 --requests 1600", "--held 200 --rounds 2 --requests 200"),
     ("held", "--held 4000 --rounds 6 --requests 1600", ""),
     ("conversations", "--many 100000 --rounds 6 --requests 1600", "--many 2000 --rounds 2 --requests 200"),

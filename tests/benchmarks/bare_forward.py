@@ -11,21 +11,27 @@ import uvloop
 from aiohttp import web
 from yarl import URL
 
+HEADERS = {"content-type": "application/json"}
 
-async def main(port: int, upstream: str) -> None:
-    """Serve until killed."""
-    session = aiohttp.ClientSession(
+
+def lean_session() -> aiohttp.ClientSession:
+    """A client with nothing in it that can be left out."""
+    return aiohttp.ClientSession(
         connector=aiohttp.TCPConnector(limit=0),
         timeout=aiohttp.ClientTimeout(total=None),
         cookie_jar=aiohttp.DummyCookieJar(),
         auto_decompress=False,
     )
+
+
+async def main(port: int, upstream: str) -> None:
+    """Serve until killed."""
+    session = lean_session()
     url = URL(upstream, encoded=True)
 
     async def forward(request: web.BaseRequest) -> web.Response:
         body = await request.read()
-        headers = {"content-type": "application/json"}
-        async with session.post(url, data=body, headers=headers, allow_redirects=False) as response:
+        async with session.post(url, data=body, headers=HEADERS, allow_redirects=False) as response:
             return web.Response(body=await response.read(), status=response.status, content_type="application/json")
 
     server = web.Server(forward, access_log=None)

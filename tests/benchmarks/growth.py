@@ -17,7 +17,7 @@ from typing import Any
 
 import orjson
 
-from tests.benchmarks.held import holding, limits, settled, waiting
+from tests.benchmarks.held import holding, limits, settled
 from tests.benchmarks.load import Offered, cpu_seconds, offer, percentile, rss_mib
 from tests.benchmarks.report import Report, Verdict, command
 from tests.benchmarks.targets import Running, disk, received, registered, sidegate, upstream
@@ -120,7 +120,9 @@ def _row(made: Offered) -> dict[str, Any]:
 
 async def run(args: argparse.Namespace) -> Report:
     """Rates first, then conversations, then held calls; the usual rate between and after."""
-    raised = limits(args.held)
+    if args.conversations < 2 * args.held:
+        raise SystemExit("growth needs twice as many conversations as held calls")
+    raised = limits(2 * args.held)
     raised["limits"] = raised["limits"] | {
         "in_flight": 256,
         "conversations_in_memory": 10_000,
@@ -142,10 +144,14 @@ async def run(args: argparse.Namespace) -> Report:
         await done.step("usual again", thousand, USUAL)
         many = await registered(target.rig, range(10_000, 10_000 + args.conversations))
         await done.step("many conversations", random.Random(7).sample(many, len(many)), BESIDE)
-        for held in sorted({args.held // 4, args.held}):
-            async with holding(target.rig, many[:held]):
-                await done.step(f"{held:,} held", thousand, BESIDE, held=await waiting(target.rig))
+        first = 0
+        for held in sorted(
+            {args.held // 4, args.held}
+        ):  # each in conversations of their own: reviews outlive their callers
+            async with holding(target.rig, many[first : first + held]):
+                await done.step(f"{held:,} held", thousand, BESIDE, held=held)
             await settled(target.rig)
+            first += held
         await done.step("usual at the end", thousand, USUAL)
         books = await audited(target.rig, done, port)
     return Report(

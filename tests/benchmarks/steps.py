@@ -1,12 +1,15 @@
 """The stages of one call, each as something that can be repeated."""
 
 import contextlib
+import json
 import tempfile
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import aiohttp
+from yarl import URL
 
 from proxy.adapters.clock import SystemClock
 from proxy.adapters.credentials import Credentials
@@ -35,14 +38,19 @@ from proxy.telemetry.spans import CompactTracer, SpanRecord
 from proxy.telemetry.story import CallTelemetry
 from proxy.telemetry.variables import read_resource
 from proxy.wire import dialects
+from tests.benchmarks.bare_forward import HEADERS as BARE_HEADERS
+from tests.benchmarks.bare_forward import lean_session
 from tests.benchmarks.inside import CALLER, DECISION, KEY, TRACE, Parts
 from tests.benchmarks.stubs import ANSWER
-from tests.benchmarks.world import call
+from tests.benchmarks.world import ARGUMENTS, call
 
 # Not part of every call, or not of a call without a collector: left out of the sum.
+SEND = "send to the upstream, its credential and its answer"
+BARE_SEND = "(*) the same request by the bare forward's client"
 SOMETIMES = frozenset(
-    {"(*) read a decision not seen before", "(*) telemetry, three spans recorded", "(*) encode three spans"}
+    {BARE_SEND, "(*) read a decision not seen before", "(*) telemetry, three spans recorded", "(*) encode three spans"}
 )
+BARE_BODY = json.dumps(ARGUMENTS).encode()
 HEADERS = [
     ("host", "127.0.0.1"),
     ("content-type", "application/json"),
@@ -137,11 +145,12 @@ def _telemetry(one: Parts) -> Mapping[str, Callable[[], object]]:
 @contextlib.asynccontextmanager
 async def waiting(
     one: Parts, state: EmbeddedStore, opa: str
-) -> AsyncIterator[Mapping[str, Callable[[], Awaitable[object]]]]:
+) -> AsyncIterator[Mapping[str, Callable[[], Coroutine[Any, Any, object]]]]:
     """Those that cross a port with a socket behind it, and identification, which reads the store."""
     clock = SystemClock()
     async with contextlib.AsyncExitStack() as stack:
         session = await stack.enter_async_context(aiohttp.ClientSession())
+        lean = await stack.enter_async_context(lean_session())
         secret = Path(stack.enter_context(tempfile.TemporaryDirectory())) / "token"
         secret.write_text("a-credential")
         secret.chmod(0o600)
@@ -161,5 +170,11 @@ async def waiting(
         yield {
             "identify": lambda: identify(presented),
             "decide: OPA's round trip (stub), its answer read": lambda: policy.decide(document, TRACE),
-            "send to the upstream, aiohttp's client": lambda: executor.execute(permit, TRACE),
+            SEND: lambda: executor.execute(permit, TRACE),
+            BARE_SEND: lambda: _post(lean, URL(f"{one.checked.tool.upstream.url}/stock", encoded=True)),
         }
+
+
+async def _post(session: aiohttp.ClientSession, url: URL) -> bytes:
+    async with session.post(url, data=BARE_BODY, headers=BARE_HEADERS, allow_redirects=False) as response:
+        return await response.read()

@@ -26,6 +26,7 @@ from tests.e2e.sidecar import REPO, free_ports
 from tests.e2e.upstream import Upstream
 
 CONVERSATIONS = 32
+BYTECODE = {"PYTHONDONTWRITEBYTECODE": ""}  # as installed: where it is set, every start compiles modules anew
 SERVE = ("proxy.cli", "serve", "--settings")
 
 
@@ -48,7 +49,8 @@ class Running(Target):
 
 def start(*command: str) -> subprocess.Popen[bytes]:
     """A module of ours as a process."""
-    return subprocess.Popen([sys.executable, "-m", *command], cwd=REPO, stdout=subprocess.DEVNULL)
+    environment = os.environ | BYTECODE
+    return subprocess.Popen([sys.executable, "-m", *command], cwd=REPO, stdout=subprocess.DEVNULL, env=environment)
 
 
 @contextlib.asynccontextmanager
@@ -155,7 +157,7 @@ def launch(rig: Rig, *launcher: str) -> None:
     rig.write()
     command = [sys.executable, "-m", *(launcher or SERVE), str(rig.folder / "sidegate.yaml")]
     with (rig.folder / "sidegate.log").open("ab") as log:
-        environment = {**os.environ, **rig.environment}
+        environment = os.environ | BYTECODE | rig.environment
         rig.process = subprocess.Popen(command, cwd=REPO, stdout=log, stderr=subprocess.STDOUT, env=environment)
 
 

@@ -99,6 +99,7 @@ async def ports(path: Path) -> AsyncIterator[Ports]:
     async with opened(path) as line, aiohttp.ClientSession() as session:
         made = Ports(line, session)
         agent = AgentPort(
+            note=line.store.log._journal.append,
             pipeline=line.pipeline,
             registrar=Registrar(identify=line.pipeline.identify),
             body_bytes=LIMIT,

@@ -157,8 +157,12 @@ class Rig(SidecarProcess):
         finally:
             writer.close()
 
-    async def hang_up(self, handle: str, body: str, *, when: Callable[[], Awaitable[bool]]) -> None:
-        """Send a body of calls on a connection of its own and close that once `when` holds."""
+    async def hang_up(self, handle: str, name: str, arguments: Any, *, when: Callable[[], Awaitable[bool]]) -> None:
+        """Send a call on a connection of its own and close that once `when` holds."""
+        await self.hang_up_on(handle, native(name, arguments), when=when)
+
+    async def hang_up_on(self, handle: str, body: str, *, when: Callable[[], Awaitable[bool]]) -> None:
+        """The same with any body."""
         _, writer = await asyncio.open_connection("127.0.0.1", self.ports["agent"])
         head = f"POST /v1/tool-calls HTTP/1.1\r\nhost: 127.0.0.1\r\nx-sidegate-conversation: {handle}\r\n"
         writer.write(f"{head}content-type: application/json\r\ncontent-length: {len(body)}\r\n\r\n{body}".encode())

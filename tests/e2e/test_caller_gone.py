@@ -35,7 +35,7 @@ async def test_gone_while_opa_thinks(shared: Rig) -> None:
 
     os.kill(pid, signal.SIGSTOP)
     try:
-        await shared.hang_up(handle, ORDER, when=under_way)
+        await shared.hang_up_on(handle, ORDER, when=under_way)
         await shared.until(nothing_under_way, "the call is given up while OPA still hangs")
     finally:
         os.kill(pid, signal.SIGCONT)
@@ -56,7 +56,7 @@ async def test_gone_while_held(shared: Rig) -> None:
     async def held() -> bool:
         return bool(await open_reviews(shared, "held"))
 
-    await shared.hang_up(handle, native("get_price"), when=held)
+    await shared.hang_up_on(handle, native("get_price"), when=held)
     await shared.until_true(lambda: len(ends(shared, "held")) == 3, "the held call ends")
     assert ends(shared, "held")[-1]["code"] == "abandoned"
     (review,) = await open_reviews(shared, "held")
@@ -71,7 +71,7 @@ async def test_gone_while_the_upstream_works(shared: Rig) -> None:
     gate = Gate()
     shared.upstream.answer = gate
     handle = await shared.register("working")
-    await shared.hang_up(handle, ORDER, when=gate.has_one)
+    await shared.hang_up_on(handle, ORDER, when=gate.has_one)
     assert ends(shared, "working") == []
     assert await in_flight(shared) == 1  # a round trip later the sidecar has seen the end of the connection, too
     gate.open.set()
@@ -99,7 +99,7 @@ async def test_gone_in_the_middle_of_a_list(shared: Rig) -> None:
     handle = await shared.register("list")
     items = [("get_stock", {"sku": "1"}), ("get_customer", {"id": "17"}), ("get_stock", {"sku": "3"})]
     body = json.dumps([{"id": str(n), "tool": name, "arguments": given} for n, (name, given) in enumerate(items)])
-    await shared.hang_up(handle, body, when=both_arrived)
+    await shared.hang_up_on(handle, body, when=both_arrived)
     await shared.until_true(lambda: len(ends(shared, "list")) == 1, "the second is given up")
     assert ends(shared, "list")[0]["code"] == "abandoned"
     go.set()

@@ -99,6 +99,7 @@ async def test_no_canary_is_told(traced: tuple[Rig, Receiver]) -> None:
     assert status == 200
     broken = f"GET / HTTP/1.1\r\nauthorization: Bearer {BAD_TOKEN}\0\r\n\r\n".encode()
     answers.append((await made.raw(broken)).decode())
+    answers.append((await made.get(f"/c/{handle}/v1/nothing"))[1])
     await receiver.until(lambda r: len(r.of_trace(resumed["trace_id"])) >= 3)
     told = await everything(made, receiver, answers)
     assert all(told.values())

@@ -13,6 +13,7 @@ import pytest
 import pytest_asyncio
 
 from tests.e2e.gates import Gate
+from tests.e2e.holds import held_price, prices, resume, review_of
 from tests.e2e.rig import Reply, Rig
 
 CAPACITY = 24 << 20  # bytes: bundle, OPA's directory, state, journal with its reserve
@@ -137,6 +138,29 @@ async def test_a_file_that_may_not_grow(running: Rig) -> None:
     await works_again(running, handle)
     (gap,) = running.records(kind="gap")
     assert gap["lost"] == {"intent": 4, "terminal": 4}
+
+
+async def test_no_step_of_a_review_and_no_switch_happens_without_its_record(running: Rig) -> None:
+    """While nothing can be written: no hold, no yes, no switch, no registration, and none of them comes true later."""
+    handle = await running.register("c1")
+    held = await held_price(running, handle)
+    review = review_of(held)
+    limit = resource.prlimit(running.pid, resource.RLIMIT_FSIZE, (0, resource.RLIM_INFINITY))
+    assert (await running.send(handle, "get_price", {"sku": "2"})).code == "audit_unavailable"
+    for status, body in (
+        await running.approve(review),
+        await running.review("POST", f"/v1/reviews/{review}/reject", {}),
+        await running.review("POST", "/v1/stops", {"scope": "all"}),
+        await running.put("c2", running.users["ada"]),
+    ):
+        assert (status, body["refusal"]["code"]) == (503, "audit_unavailable")
+    resource.prlimit(running.pid, resource.RLIMIT_FSIZE, limit)
+    assert await resume(running, held, handle) == (409, "review_pending")
+    assert (await running.send(await running.register("c2", "ben"), "get_stock")).status == 200
+    assert prices(running) == 0
+    assert (await running.approve(review))[0] == 200
+    assert await resume(running, held, handle) == (200, "")
+    await running.sound()
 
 
 async def test_a_result_whose_end_cannot_be_recorded_is_withheld(running: Rig) -> None:

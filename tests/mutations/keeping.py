@@ -215,6 +215,7 @@ GUARDS: tuple[Guard, ...] = (
         "            self._doubt(self._failed())\n",
         "            pass\n",
         "adapters/test_journal_writer.py",
+        "adapters/test_journal_file.py",
         "adapters/test_journal.py",
     ),
     guard(

@@ -38,6 +38,13 @@ def test_lists_of_two_dialects() -> None:
         dialects.parse(body.encode(), "native")
 
 
+@pytest.mark.parametrize("body", [{"tool": "a", "function": {"name": "b"}}, {"type": "tool_use", "tool": "a"}])
+def test_a_body_in_the_shape_of_two_dialects(body: Any) -> None:
+    """Whoever chose between them could run another call than was decided."""
+    with pytest.raises(Refusal, match="the shape of two dialects"):
+        dialects.parse(json.dumps(body).encode())
+
+
 def test_forced() -> None:
     """`?dialect=` says how to read; another shape is then refused."""
     body = json.dumps(SHAPES[Dialect.ANTHROPIC]({})).encode()

@@ -10,7 +10,7 @@ from tests.e2e.rig import Rig, native
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 IN_MEMORY = 100
-ROUND = 700
+ROUND = 500
 
 
 def prepare(rig: Rig) -> None:
@@ -29,17 +29,18 @@ def descriptors(rig: Rig) -> int:
 
 
 async def a_round(rig: Rig, number: int) -> None:
-    """Conversations that are registered, make a call, and are never heard of again."""
+    """Conversations that are registered, make some calls, and are never heard of again."""
 
     async def one(n: int) -> None:
         handle = await rig.register(f"left-{number}-{n}")
-        assert (await rig.send(handle, "get_terms")).status == 200
+        for call in range(5):
+            assert (await rig.send(handle, "get_terms", {"sku": f"S{call}"})).status == 200
 
     for start in range(0, ROUND, 20):
         await asyncio.gather(*(one(n) for n in range(start, start + 20)))
 
 
-@pytest.mark.slow  # 2,100 conversations: about 15 s
+@pytest.mark.slow  # 1,500 conversations: about 20 s
 async def test_c097_conversations_that_nobody_ends(shared: Rig) -> None:
     """Memory is flat over rounds, and a conversation that is older than all of them still knows what it has read."""
     old = await shared.register("old")
@@ -49,7 +50,7 @@ async def test_c097_conversations_that_nobody_ends(shared: Rig) -> None:
     for number in range(3):
         await a_round(shared, number)
         held.append(megabytes(shared))
-    assert held[2] - held[1] < 8, held
+    assert held[2] - held[1] < 1, held  # 1.6 if they all stayed in memory
     assert (await shared.send(old, "get_price")).code == "review_pending"
 
 
