@@ -60,6 +60,7 @@ class Run:
     wrong: Counter[str] = field(default_factory=Counter)
     nameless: int = 0
     broken: int = 0
+    opa_ends: int = 0  # steps after which another OPA ran
     rows: list[dict[str, Any]] = field(default_factory=list)
 
     async def step(self, name: str, handles: Sequence[str], rate: float, *, held: int = 0) -> None:
@@ -78,7 +79,10 @@ class Run:
         cores = (cpu_seconds(pid) - used) / (time.monotonic() - began)
         self.number += int(rate * self.seconds) + 1
         self.broken += made.broken
-        row = _row(made) | {"cpu": cores, "rss_mib": rss_mib(pid), "opa_rss_mib": rss_mib(opa)}
+        await self.target.rig.until(self.target.rig.ready, "the sidecar is ready again", seconds=60)
+        left = self.target.rig.opa_pid()
+        self.opa_ends += left != opa
+        row = _row(made) | {"cpu": cores, "rss_mib": rss_mib(pid), "opa_rss_mib": rss_mib(left)}
         self.rows.append({"step": name, "conversations": len(handles), "held": held, "offered": rate} | row)
         print(f"  {name}: {row['answered']:.0f}/s answered, {row['refusals'] or 'nothing refused'}", flush=True)
 
@@ -213,6 +217,7 @@ def _verdicts(done: Run, books: Mapping[str, int]) -> list[Verdict]:
     judged: list[tuple[str, float, float, str]] = [
         ("answers that were wrong", done.wrong.total(), 0, "calls"),
         ("calls without their one record, requests without intent, a broken chain", lost, 0, "found"),
+        ("times that OPA was ended and started anew", done.opa_ends, 0, "steps"),
         ("p99 of refusals over the limit", shed, DEADLINE * 1000, "ms"),
         ("refusals over the limit other than overloaded", other, 0, "calls"),
         ("refusals at the usual rate after the limit", refused, 0, "calls"),
