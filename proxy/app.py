@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import gc
 import logging
 import random
 import signal
@@ -64,6 +65,10 @@ async def serve(settings: Settings) -> None:
         loop.add_signal_handler(number, stop.set)
     async with AsyncExitStack() as stack:
         sidecar = await start(settings, stack)
+        # What lives as long as the process is not worth a look at each collection (generation 2 took 11 ms a turn).
+        gc.collect()
+        gc.freeze()
+        gc.set_threshold(50_000, 20, 20)
         _log.info("ready", extra={"fields": sidecar.status()})
         await stop.wait()
         await drain(sidecar)

@@ -51,12 +51,7 @@ def _serve(args: argparse.Namespace) -> int:
 
 
 def _run(work: Coroutine[Any, Any, None]) -> None:
-    import gc
-
     import uvloop
 
-    # What lives as long as the process is not worth a look at each collection (performance.md 6: generation 2 took 11 ms).
-    gc.freeze()
-    gc.set_threshold(50_000, 20, 20)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(work)
