@@ -151,7 +151,7 @@ class Pipeline:
                 decided.set()
             result = await self._executed(trail, permit)
         except Refusal as no:
-            refusal = no
+            refusal = limits.bare(no)
         except asyncio.CancelledError:
             refusal = limits.interrupted(trail)
         except Exception as fault:  # noqa: BLE001 - whatever breaks in here, the call is refused and recorded

@@ -104,6 +104,12 @@ def internal(fault: Exception, *, sent: bool) -> Refusal:
     )
 
 
+def bare(refusal: Refusal) -> Refusal:
+    """The refusal without the way it came: its frames hold bodies, and it lives as long as the answer that it is in."""
+    refusal.__traceback__ = refusal.__context__ = refusal.__cause__ = None
+    return refusal
+
+
 def untaught(refusal: Refusal) -> Refusal:
     """The same refusal for somebody to whom the tool is not shown."""
     return Refusal(

@@ -17,7 +17,7 @@ from typing import Any
 
 import orjson
 
-from tests.benchmarks.held import holding, limits, settled
+from tests.benchmarks.held import holding, limits, settled, waiting
 from tests.benchmarks.load import Offered, cpu_seconds, offer, percentile, rss_mib
 from tests.benchmarks.report import Report, Verdict, command
 from tests.benchmarks.targets import Running, disk, received, registered, sidegate, upstream
@@ -152,10 +152,13 @@ async def run(args: argparse.Namespace) -> Report:
         for held in sorted(
             {args.held // 4, args.held}
         ):  # each in conversations of their own: reviews outlive their callers
+            before = await waiting(target.rig)
             async with holding(target.rig, many[first : first + held]):
-                await done.step(f"{held:,} held", thousand, BESIDE, held=held)
+                reached = await waiting(target.rig) - before
+                await done.step(f"{held:,} held", thousand, BESIDE, held=reached)
             await settled(target.rig)
             first += held
+        await done.step("usual, right after they hung up", thousand, USUAL)
         await done.step("usual at the end", thousand, USUAL)
         books = await audited(target.rig, done, port)
     return Report(

@@ -20,6 +20,8 @@ from tests.benchmarks.world import calls
 from tests.e2e.rig import Rig
 
 AT_ONCE = 100
+AGAIN = 0.2  # seconds
+GIVE_UP = 90.0  # seconds; a sidecar in which holding grows too slow is measured with those it has
 COLUMNS = {
     "target": "target",
     "held_kib": "KiB each",
@@ -55,6 +57,8 @@ async def run(args: argparse.Namespace) -> Report:
             await load(target.port, target.requests, concurrency=16, count=args.requests, watched={})
         before = rss_mib(busy.rig.pid)
         async with holding(busy.rig, handles) as taken:
+            if len(taken) * AT_ONCE < args.held:
+                raise RuntimeError(f"only {len(taken) * AT_ONCE} of {args.held} calls were held after {GIVE_UP:.0f} s")
             during = rss_mib(busy.rig.pid)
             counts = {16: args.requests, 1: max(20, args.requests // 5)}
             found = await alternate(targets, rounds=args.rounds, counts=counts)
@@ -100,16 +104,18 @@ async def run(args: argparse.Namespace) -> Report:
 async def holding(rig: Rig, handles: list[str]) -> AsyncIterator[list[float]]:
     """One held call in each conversation (none must be held in it yet), its connection open, asked again when its minute is over.
 
-    They come a hundred at a time; yields the seconds that each hundred took."""
+    They come a hundred at a time; yields the seconds that each hundred took,
+    of fewer than were asked for if that takes too long."""
     requests = calls("ask_price", handles, "x-sidegate-patience: 60")
     tasks: list[asyncio.Task[None]] = []
     taken: list[float] = []
-    before = await waiting(rig)
+    before, end = await waiting(rig), time.monotonic() + GIVE_UP
     try:
         for first in range(0, len(requests), AT_ONCE):
             began = time.monotonic()
             tasks += [asyncio.create_task(_hold(rig.ports["agent"], r)) for r in requests[first : first + AT_ONCE]]
-            await _until_waiting(rig, before + len(tasks), tasks)
+            if not await _all_wait(rig, before + len(tasks), tasks, end):
+                break
             taken.append(time.monotonic() - began)
         yield taken
     finally:
@@ -119,25 +125,29 @@ async def holding(rig: Rig, handles: list[str]) -> AsyncIterator[list[float]]:
 
 
 async def _hold(port: int, request: bytes) -> None:
+    """Ask for as long as it takes; who is refused for lack of time or place asks again. Raises RuntimeError at other answers."""
     client = await connect(port)
     try:
         while True:
             head, body = await client.ask(request)
-            if b'"review_pending"' not in body:
+            if b'"policy_unavailable"' in body or b'"overloaded"' in body:
+                await asyncio.sleep(AGAIN)
+            elif b'"review_pending"' not in body:
                 raise RuntimeError(f"not held: {head!r} {body!r}")
     finally:
         client.transport.abort()
 
 
-async def _until_waiting(rig: Rig, wanted: int, tasks: list[asyncio.Task[None]]) -> None:
-    end = time.monotonic() + 120
+async def _all_wait(rig: Rig, wanted: int, tasks: list[asyncio.Task[None]], end: float) -> bool:
+    """Whether all are held in time. Raises what a task raised."""
     while await waiting(rig) < wanted:
         for task in tasks:
             if task.done():
                 task.result()
         if time.monotonic() > end:
-            raise RuntimeError(f"only {await waiting(rig)} of {wanted} calls are held after two minutes")
+            return False
         await asyncio.sleep(0.01)
+    return True
 
 
 async def waiting(rig: Rig) -> int:

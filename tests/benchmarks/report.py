@@ -131,7 +131,7 @@ def _judged(page: str, verdict: Verdict) -> str:
     start = f"| {verdict.budget} | {verdict.what} |"
     for line in table.splitlines():
         if line.startswith(start):
-            return page.replace(line, _line(verdict, line.rstrip(" |").rpartition(" |")[2].strip()))
+            return page.replace(line, _line(verdict, line.split("|")[-2].strip()))
     return page.replace("<!-- budgets: end -->", f"{_line(verdict, '')}\n<!-- budgets: end -->")
 
 

@@ -64,12 +64,13 @@ def test_readme_has_a_place_for_every_benchmark() -> None:
 def test_a_section_and_its_budgets_are_replaced_and_causes_stay() -> None:
     """Writing twice changes figures only."""
     made = Report(name="run", columns={"a": "A"}, rows=[{"a": spread([1.0, 3.0, 2.0])}])
-    page = "<!-- budgets: begin -->\n| P1 | x | 1.00 x | 1.00 x | met | a cause |\n<!-- budgets: end -->\nkept\n"
+    page = "<!-- budgets: begin -->\n| P1 | x | 1.00 x | 1.00 x | met | a cause |\n"
+    page += "| P2 | x | 1.00 x | 1.00 x | met |  |\n<!-- budgets: end -->\nkept\n"
     page += "<!-- run: begin -->\nold\n<!-- run: end -->\nkept, too\n"
-    verdicts = [Verdict(budget=p, what="x", value=2.0, limit=1.0) for p in ("P1", "P2")]
+    verdicts = [Verdict(budget=p, what="x", value=2.0, limit=1.0) for p in ("P1", "P2", "P3")]
     assert report.rewritten(page, made, verdicts) == (
         "<!-- budgets: begin -->\n| P1 | x | 2.00 x | 1.00 x | **missed** | a cause |\n"
-        "| P2 | x | 2.00 x | 1.00 x | **missed** |  |\n<!-- budgets: end -->\nkept\n"
+        "| P2 | x | 2.00 x | 1.00 x | **missed** |  |\n| P3 | x | 2.00 x | 1.00 x | **missed** |  |\n<!-- budgets: end -->\nkept\n"
         f"<!-- run: begin -->\n\n{made.headline()}\n\n| A |\n| --- |\n| 2.00 (1.00-3.00) |\n\n<!-- run: end -->\nkept, too\n"
     )
 

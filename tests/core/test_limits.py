@@ -140,3 +140,15 @@ def test_small_refusals_have_their_codes() -> None:
         Code.POLICY_UNAVAILABLE,
         {"cause": "unknown_revision", "revision": "r" * 64},
     )
+
+
+def test_a_bare_refusal_holds_nothing_of_its_way() -> None:
+    """Neither frames nor the faults behind it."""
+    try:
+        try:
+            raise ValueError("behind")
+        except ValueError as fault:
+            raise Refusal(Code.DENIED, "m") from fault
+    except Refusal as refusal:
+        bare = limits.bare(refusal)
+    assert (bare.__traceback__, bare.__context__, bare.__cause__) == (None, None, None)

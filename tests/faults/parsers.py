@@ -1,6 +1,7 @@
 """What other JSON readers make of a text: the standard library's, orjson, and node where it is installed.
 
-Equal means: the same structure, keys and strings, and numbers with the same nearest double. A wider equality would be
+Equal means: the same structure, keys and strings, and numbers with the same nearest double, -0 being 0 (the standard library
+reads `-0` as the integer 0, node as the double -0, and every comparison takes them for one). A narrower equality would be
 unfair to readers that have only doubles; digits are compared apart (`number_tokens`), between a text and its copy.
 """
 
@@ -27,7 +28,7 @@ def plain(value: Any) -> Any:
     if isinstance(value, bool) or value is None or isinstance(value, str):
         return value
     if isinstance(value, int | float):
-        return {"n": struct.pack(">d", float(value)).hex()}
+        return {"n": struct.pack(">d", float(value) + 0.0).hex()}
     if isinstance(value, list):
         return [plain(item) for item in value]
     return {"o": [[key, plain(value[key])] for key in sorted(value, key=lambda key: key.encode("utf-16-be"))]}

@@ -95,6 +95,7 @@ def test_the_other_readers_do_differ() -> None:
         assert theirs[1] == theirs[3] == REFUSED
         assert by_standard_library(b"[NaN]") != REFUSED == by_orjson(b"[NaN]")
         assert theirs[4] == by_standard_library(b'{"b":1.10,"a":"\xc5\xbf"}') == by_orjson(b'{"b":1.10,"a":"\xc5\xbf"}')
+        assert by_standard_library(b"[-0]") == by_orjson(b"[-0]") == other.read([b"[-0]"])[0]
         findings = Findings()
         compare([b"[NaN]"], other, findings)
         assert [fault.split(" ")[0] for fault in findings.faults] == ["orjson", "node"]

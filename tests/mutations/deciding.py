@@ -112,7 +112,7 @@ GUARDS: tuple[Guard, ...] = (
     ),
     guard(
         "who hangs up before anything is sent stops the call",
-        "proxy/pipeline.py",
+        "proxy/run.py",
         "        if self.trail.stage is Stage.DECIDING:\n            self.task.cancel()\n",
         "",
         FAULTS,

@@ -7,7 +7,7 @@ import pytest
 from proxy.telemetry import names
 
 CONSTANTS = {key: value for key, value in vars(names).items() if key.isupper() and isinstance(value, str)}
-METRIC = re.compile(r"sidegate_[a-z_]+?(_total|_seconds|_bytes|_info|_waiting)")
+METRIC = re.compile(r"sidegate_[a-z_]+?(_total|_seconds|_bytes|_info|_waiting|_not_enforcing)")
 CONVENTIONS = frozenset(
     {
         *("gen_ai.operation.name", "gen_ai.tool.name", "gen_ai.tool.call.id", "gen_ai.conversation.id"),

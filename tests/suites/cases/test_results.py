@@ -222,10 +222,19 @@ async def test_c062_the_limit_is_the_tool_s_own(shared: Rig, answering: Answerin
     """1.3 s of work, dripping or silent: done under a limit of 3 s, ended at half a second under another, in either form; no
     default of a library or of another tool plays a part."""
     handle = await shared.register("c062")
-    shared.upstream.answer = answering
+    ended = []
+
+    async def noted(request: Received, writer: asyncio.StreamWriter) -> None:
+        try:
+            await answering(request, writer)
+        finally:
+            ended.append(request)
+
+    shared.upstream.answer = noted
     assert (await shared.send(handle, "slow", {"text": 1})).status == 200
     began = time.monotonic()
     answer = await shared.send(handle, "quick", {"text": 1})
     assert 0.45 < time.monotonic() - began < 5
     assert (answer.code, answer.body["refusal"]["ran"]) == ("tool_timeout", "unknown")
     assert "its limit is 0.5 s" in answer.body["refusal"]["message"]
+    await shared.until_true(lambda: len(ended) == 2, "the upstream has given up, too")
