@@ -8,7 +8,7 @@ import random
 import signal
 import sqlite3
 import sys
-from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import AsyncExitStack
 from typing import Any
 
@@ -37,12 +37,12 @@ from proxy.adapters.trial import TrialPolicy
 from proxy.adapters.verifiers import attestations, verifier
 from proxy.adapters.workshop import Workshop
 from proxy.core.limits import Gate
-from proxy.errors import Refusal
 from proxy.identify import Identify
 from proxy.model import Agent
 from proxy.pipeline import Pipeline
 from proxy.ports import Policy, TokenVerifier
 from proxy.register import Registrar
+from proxy.reports import log_of_opa, reporter, taken_over
 from proxy.server.agent import LOOPBACK, AgentPort
 from proxy.server.listeners import Listeners
 from proxy.server.probe import ProbePort
@@ -158,7 +158,7 @@ async def _policy(
             bundle=bundle,
             directory=settings.state / "opa",
             clock=clock,
-            on_log=_log_of_opa,
+            on_log=log_of_opa,
             tracing=observed.opa_target,
         )
     client = SidecarOpaClient(settings.opa.address if opa is None else opa.address, deadline=settings.opa.deadline)
@@ -177,12 +177,12 @@ async def _policy(
     snapshots = SnapshotKeeper(
         settings.catalog,
         prepare=source.prepare,
-        report=_reporter(journal),
+        report=reporter(journal),
+        taken=lambda snapshot: taken_over(snapshot, source.modes, journal),
         clock=clock,
         also=(settings.policy, *settings.policy_folders),
     )
-    snapshot = await snapshots.reload()
-    journal.append({"kind": "reload", "revision": snapshot.revision, "policies": dict(source.modes)})
+    await snapshots.reload()
     return policy, opa, source, snapshots
 
 
@@ -254,12 +254,6 @@ async def _bind(
     sidecar.listeners.complete = True
 
 
-def _log_of_opa(line: Mapping[str, str]) -> None:
-    level = logging.getLevelNamesMapping().get(line.get("level", "").upper(), logging.INFO)
-    fields = {key: value for key, value in line.items() if key not in {"level", "msg"}}
-    _log.log(level, "opa: %s", line.get("msg", ""), extra={"fields": fields})
-
-
 def _once(opa: SupervisedOpa | None, stack: AsyncExitStack) -> Callable[[], Awaitable[None]]:
     started = False
 
@@ -271,17 +265,6 @@ def _once(opa: SupervisedOpa | None, stack: AsyncExitStack) -> Callable[[], Awai
             started = True
 
     return start_opa
-
-
-def _reporter(journal: Journal) -> Callable[[Sequence[str]], None]:
-    def report(sentences: Sequence[str]) -> None:
-        for sentence in sentences:
-            _log.error("catalog or policy was not taken over; the one before stays in force: %s", sentence)
-        if sentences:
-            with contextlib.suppress(Refusal):
-                journal.append({"kind": "reload", "failed": True, "problems": list(sentences)[:20]})
-
-    return report
 
 
 def _in_background(work: Coroutine[Any, Any, None], stack: AsyncExitStack) -> None:

@@ -11,12 +11,12 @@ from pathlib import Path
 from typing import Any
 
 from proxy.adapters.yaml_file import load_yaml
+from proxy.core.duration import seconds
 from proxy.core.hold_rules import HoldLimits
 from proxy.core.schemas import compile_schema
 from proxy.core.settings_schema import SCHEMA
 
 PREFIX = "SIDEGATE_"
-MAX_SECONDS = 366 * 86400.0
 
 
 class SettingsError(Exception):
@@ -254,19 +254,10 @@ def _path(given: str, base: Path) -> Path:
     return (base / Path(given).expanduser()).absolute()
 
 
-def seconds(given: str) -> float:
-    """A duration such as `250ms`, `3s`, `15m`, `12h` in seconds. Raises ValueError."""
-    match = re.fullmatch(r"(\d+(?:\.\d+)?)(ms|s|m|h)", given)
-    if match is None:
-        raise ValueError(f"{given!r} is not a duration such as 250ms, 3s, 15m or 12h")
-    found = float(match[1]) * {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}[match[2]]
-    if found > MAX_SECONDS:
-        raise ValueError(f"{given[:40]!r} is longer than a year")
-    return found
-
-
 def _contradictions(settings: Settings) -> list[str]:
+    ports = [listen.address for listen in (settings.agent_port, settings.review_port, settings.probe_port)]
     rules = {
+        "/agent_port, /review_port, /probe_port: two of them have one address": len(set(ports)) < len(ports),
         "/review_port: beyond loopback it needs tls (certificate and key)": (
             not settings.review_port.loopback and settings.review_port.certificate is None
         ),

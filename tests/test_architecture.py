@@ -32,9 +32,10 @@ LAYERS = {
     "adapters": {"errors", "model", "core", "ports", "settings", "resources"},
     "telemetry": {"errors", "model", "core", "ports", "adapters"},
     "server": {"errors", "model", "core", "ports", "pipeline", "register", "wire", "settings"},
+    "reports": {"errors", "core", "adapters"},
     "sidecar": {"core", "pipeline", "settings", "adapters", "server", "telemetry"},
     "app": {
-        "sidecar",
+        *("sidecar", "reports"),
         *("errors", "model", "core", "ports", "pipeline", "identify", "register", "settings", "adapters"),
         *("server", "telemetry", "resources"),
     },

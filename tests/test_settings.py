@@ -10,7 +10,7 @@ import yaml
 from proxy.adapters.yaml_file import YamlError
 from proxy.core.hold_rules import HoldLimits
 from proxy.core.settings_schema import SCHEMA
-from proxy.settings import NOT_SETTINGS, Issuer, Limits, Listen, Opa, Settings, SettingsError, Tokens, read, seconds
+from proxy.settings import NOT_SETTINGS, Issuer, Limits, Listen, Opa, Settings, SettingsError, Tokens, read
 
 LEAST: Mapping[str, Any] = {"state": "state", "catalog": "catalog", "policy": "policy.yaml"}
 ISSUER: Mapping[str, Any] = {"issuer": "https://id.test", "audience": "sidegate", "jwks_url": "https://id.test/keys"}
@@ -265,20 +265,3 @@ def test_what_is_no_yaml_says_where(tmp_path: Path) -> None:
         read(tmp_path / "absent.yaml", {})
     with pytest.raises(YamlError, match=r"sidegate\.yaml:2"):
         read(write(tmp_path, "state: a\nstate: b\n"), {})
-
-
-@pytest.mark.parametrize(
-    ("text", "expected"), [("250ms", 0.25), ("3s", 3.0), ("1.5m", 90.0), ("12h", 43200.0), ("0s", 0.0)]
-)
-def test_durations_are_seconds(text: str, expected: float) -> None:
-    """A number and a unit."""
-    assert seconds(text) == pytest.approx(expected)
-
-
-@pytest.mark.parametrize(
-    "text", ["", "3", "s", "-1s", "3 s", "3S", "1e3s", ".5s", "3sx", "1d", "9" * 400 + "h", "8785h"]
-)
-def test_what_is_no_duration_is_refused(text: str) -> None:
-    """No bare number, no sign, nothing longer than a year."""
-    with pytest.raises(ValueError, match=r"duration|year"):
-        seconds(text)

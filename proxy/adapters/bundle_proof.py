@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import tempfile
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ from proxy.core.samples import EFFECTS, Sample, SampleError, read_pardons, read_
 _URL = "http://opa/v1/data/sidegate/"
 _STRICT = "decision/{}?strict-builtin-errors=true"
 _MANY = "proof/effects"
+_SETTINGS = "sidegate/settings/data.json"
 _PROOF = b"""package sidegate.proof
 
 import rego.v2
@@ -32,6 +33,7 @@ _effect(document) := effect if {
 """
 _AT_ONCE = 8
 _Collected = tuple[list[Sample], dict[str, list[Pardon]]]
+_Name = tuple[str, str, str]  # of a sample: policy, effect, name
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,21 +58,30 @@ class Proof:
 async def prove(opa: Path, sources: Sources, assembled: Assembled) -> Proof:
     """Samples evaluate as named, no mutant is more lenient, Rego tests pass. Raises BundleError with all problems.
 
-    Samples of own policies run on the settings of the bundle and are swept. Those of the shipped policies run on the settings
-    that they mean, to prove them on this OPA; their sweep is a test of ours.
+    Samples of own policies run on the settings of the bundle, those on trial as if enforced, and are swept. Those of the
+    shipped policies run on the settings that they mean, to prove them on this OPA; their sweep is a test of ours.
     """
     (shipped, _), (own, pardons) = await asyncio.to_thread(collect, sources, assembled)
     model = await sample_bundle(opa, sources)
     async with serving(opa, model.files) as ask:
         problems = await run_samples(ask, shipped)
-    async with serving(opa, assembled.files) as ask:
-        problems += await run_samples(ask, own)
-        tried, lenient = await run_sweep(ask, own, pardons)
+    async with serving(opa, enforced(sources, assembled)) as ask:
+        failed = await failures(ask, own)
+        problems += failed.values()
+        tried, lenient = await run_sweep(ask, own, pardons, failed=failed)
     tests = await run_tests(opa, sources, assembled)
     problems += [*lenient, *tests.failed]
     if problems:
         raise BundleError(problems)
     return Proof(samples=len(shipped) + len(own), mutants=tried, tests=tests)
+
+
+def enforced(sources: Sources, assembled: Assembled) -> dict[str, bytes]:
+    """The bundle's files with every own policy enforced: on trial it has no say, and none of its samples could fail."""
+    settings = assembled.settings
+    own = (name for name, folder in assembled.folders.items() if not folder.is_relative_to(sources.shipped))
+    settings["policies"] |= dict.fromkeys(own, "enforce")
+    return {**assembled.files, _SETTINGS: orjson.dumps(settings)}
 
 
 async def sample_bundle(opa: Path, sources: Sources) -> Assembled:
@@ -109,18 +120,9 @@ async def serving(opa: Path, files: Mapping[str, bytes]) -> AsyncIterator[Ask]:
         work = Path(name)
         (work / "bundle.tar.gz").write_bytes(pack({**files, "sidegate/proof/proof.rego": _PROOF}))
         socket = work / "opa.sock"
-        arguments = (
-            "run",
-            "--server",
-            "--bundle",
-            "bundle.tar.gz",
-            "--addr",
-            f"unix://{socket}",
-            "--log-level",
-            "error",
-        )
+        options = ("--bundle", "bundle.tar.gz", "--addr", f"unix://{socket}", "--log-level", "error")
         process = await asyncio.create_subprocess_exec(
-            opa, *arguments, cwd=work, env=opa_cli.NOTHING, stderr=asyncio.subprocess.DEVNULL
+            opa, "run", "--server", *options, cwd=work, env=opa_cli.NOTHING, stderr=asyncio.subprocess.DEVNULL
         )
         try:
             async with aiohttp.ClientSession(connector=aiohttp.UnixConnector(str(socket))) as session:
@@ -132,18 +134,25 @@ async def serving(opa: Path, files: Mapping[str, bytes]) -> AsyncIterator[Ask]:
             await process.wait()
 
 
-async def run_samples(ask: Ask, samples: Sequence[Sample]) -> list[str]:
-    """Samples that do not evaluate as named, as sentences."""
+async def failures(ask: Ask, samples: Sequence[Sample]) -> dict[_Name, str]:
+    """Samples that do not evaluate as named, with a sentence each."""
     decisions = await asyncio.gather(*(ask(sample.document) for sample in samples))
     differing = ((sample, unlike(sample, decision)) for sample, decision in zip(samples, decisions, strict=True))
-    return [f"{sample.policy}: {sample.name}: {sentence}" for sample, sentence in differing if sentence is not None]
+    return {_name(sample): f"{sample.policy}: {sample.name}: {said}" for sample, said in differing if said is not None}
 
 
 async def run_sweep(
-    ask: Ask, samples: Sequence[Sample], pardons: Mapping[str, Sequence[Pardon]]
+    ask: Ask,
+    samples: Sequence[Sample],
+    pardons: Mapping[str, Sequence[Pardon]],
+    *,
+    failed: Collection[_Name] = (),
 ) -> tuple[int, list[str]]:
-    """How many mutants of denied and held samples were tried, and those more lenient without a pardon, and idle pardons."""
-    strict = [sample for sample in samples if sample.effect != "allow"]
+    """How many mutants of denied and held samples were tried, and those more lenient without a pardon, and idle pardons.
+
+    A sample that `failed` is not swept: nearly every mutant of it fails, too, and its pardons cannot be told idle.
+    """
+    strict = [sample for sample in samples if sample.effect != "allow" and _name(sample) not in failed]
     changed = [list(mutants(sample.document)) for sample in strict]
     found = await asyncio.gather(*(_lenient(ask, *pair) for pair in zip(strict, changed, strict=True)))
     problems = []
@@ -155,7 +164,13 @@ async def run_sweep(
                 problems.append(f"{sample.policy}: {sample.name}: {mutant.kind} {mutant.path}: {effect}")
             else:
                 used.add((sample.policy, pardon))
-    idle = [(policy, pardon) for policy, listed in pardons.items() for pardon in listed if (policy, pardon) not in used]
+    unswept = {(policy, name) for policy, _, known in failed for name in (known, "*")}
+    idle = [
+        (policy, pardon)
+        for policy, listed in pardons.items()
+        for pardon in listed
+        if (policy, pardon) not in used and (policy, pardon.sample) not in unswept
+    ]
     return sum(map(len, changed)), problems + [
         f"{policy}: {pardon.sample}: nothing to pardon at {pardon.path}" for policy, pardon in idle
     ]
@@ -253,12 +268,9 @@ def collect(sources: Sources, assembled: Assembled) -> tuple[_Collected, _Collec
         samples, pardons = shipped if folder.is_relative_to(sources.shipped) else own
         if not any(folder.glob("*_test.rego")):
             problems.append(f"{folder}: no test ({name}_test.rego)")
-        for stem, effect in EFFECTS.items():
-            file = folder / "samples" / f"{stem}.json"
-            try:
-                samples += read_samples(name, effect, orjson.loads(file.read_bytes()), base, schema)
-            except (OSError, orjson.JSONDecodeError, SampleError) as error:
-                problems.append(f"{file}: {error}")
+        read, amiss = _samples(name, folder, base, schema)
+        samples += read
+        problems += amiss
         file = folder / "samples" / "pardons.json"
         try:
             pardons[name] = read_pardons(orjson.loads(file.read_bytes())) if file.exists() else []
@@ -267,6 +279,28 @@ def collect(sources: Sources, assembled: Assembled) -> tuple[_Collected, _Collec
     if problems:
         raise BundleError(problems)
     return shipped, own
+
+
+def _samples(
+    policy: str, folder: Path, base: Mapping[str, Any], schema: Mapping[str, Any]
+) -> tuple[list[Sample], list[str]]:
+    """Samples of one policy, at least one in whichever file, and what is amiss."""
+    files = {folder / "samples" / f"{stem}.json": effect for stem, effect in EFFECTS.items()}
+    missing = [f"samples/{file.name}" for file in files if not file.exists()]
+    problems = [f"{folder}: needs {', '.join(missing)} (rego/README.md)"] if missing else []
+    samples: list[Sample] = []
+    for file, effect in files.items():
+        try:
+            samples += read_samples(policy, effect, orjson.loads(file.read_bytes()), base, schema) if file.exists() else []
+        except (OSError, orjson.JSONDecodeError, SampleError) as error:
+            problems.append(f"{file}: {error}")
+    if not samples and not problems:
+        problems.append(f"{folder / 'samples'}: a policy needs one sample at least")
+    return samples, problems
+
+
+def _name(sample: Sample) -> _Name:
+    return sample.policy, sample.effect, sample.name
 
 
 def _pardon(sample: Sample, mutant: Mutant, pardons: Mapping[str, Sequence[Pardon]]) -> Pardon | None:

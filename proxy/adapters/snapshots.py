@@ -21,7 +21,7 @@ class SnapshotKeeper:
     `prepare` cross-checks a catalog with the policy, announces the revision, gives the policy to OPA, and returns once OPA
     serves it. What is announced is known to `by_policy` from then on: OPA may answer for it before `prepare` has heard so.
     `report` gets the sentences of a reload that failed, and an empty list after one that did not. `also` are files and
-    directories whose change asks for a reload too: the policy's own settings and modules.
+    directories whose change asks for a reload too: the policy's own settings and modules. `taken` hears of each new snapshot.
     """
 
     def __init__(
@@ -32,12 +32,14 @@ class SnapshotKeeper:
         report: Report,
         clock: Clock,
         also: Sequence[Path] = (),
+        taken: Callable[[Snapshot], None] = lambda _: None,
     ) -> None:
         self._directory = directory
         self._prepare = prepare
         self._report = report
         self._clock = clock
         self._also = tuple(also)
+        self._taken = taken
         self._current: Snapshot | None = None
         self._previous: Snapshot | None = None
         self._announced: Snapshot | None = None
@@ -69,9 +71,10 @@ class SnapshotKeeper:
                 return self._current
             self._tell(())
             self._announced = None
-            if self._current is not None and _revisions(self._current) != _revisions(snapshot):
-                self._previous = self._current
-            self._current = snapshot
+            before, self._current = self._current, snapshot
+            if before is None or _revisions(before) != _revisions(snapshot):
+                self._previous = before or self._previous
+                self._taken(snapshot)
             return snapshot
 
     async def watch(self, every: float) -> None:

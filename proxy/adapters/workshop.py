@@ -20,7 +20,7 @@ from proxy.adapters.watched_file import UnusableFileError
 from proxy.adapters.yaml_file import YamlError, load_directory
 from proxy.core.catalog import CatalogError, build_catalog
 from proxy.core.tool import Catalog
-from proxy.settings import Settings, Tokens
+from proxy.settings import Opa, Settings, Tokens
 
 OPA_FOLDER = "opa-1.22.2"
 
@@ -37,14 +37,18 @@ class Workshop:
         return Sources(shipped=resources.rego(), own=self.settings.policy_folders)
 
     def opa(self) -> Path:
-        """The OPA executable: by path, on PATH, or where `deploy/tools.sh` has put it. Raises UnusableError."""
-        found = shutil.which(self.settings.opa.binary) or shutil.which(
-            "opa", path=str(self.settings.tools / OPA_FOLDER)
-        )
+        """The OPA executable that the settings name; unless they do, `opa` on PATH or where `deploy/tools.sh` has put it.
+
+        Raises UnusableError.
+        """
+        binary = self.settings.opa.binary
+        found = shutil.which(binary)
+        if found is None and binary == Opa().binary:
+            found = shutil.which(binary, path=str(self.settings.tools / OPA_FOLDER))
         if found is None:
             raise UnusableError(
-                f"there is no executable {self.settings.opa.binary} (opa.binary); "
-                "`bash deploy/tools.sh opa` fetches the pinned one and prints its path"
+                f"there is no executable {binary} (opa.binary): put OPA on PATH or name it there; "
+                "in a checkout of Sidegate, `bash deploy/tools.sh opa` fetches the pinned one and prints its path"
             )
         return Path(found)
 

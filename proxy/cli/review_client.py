@@ -15,6 +15,7 @@ import orjson
 from proxy import settings
 from proxy.adapters.yaml_file import YamlError
 from proxy.cli.common import UNREACHABLE, USAGE, Failure, json_argument
+from proxy.errors import Code, Retry
 
 SETTINGS = "sidegate.yaml"
 REVIEW_URL = "http://127.0.0.1:8902"
@@ -138,7 +139,16 @@ def _token(path: Path) -> str:
 def _refusal(error: urllib.error.HTTPError) -> str:
     try:
         refusal = json.load(error)["refusal"]
-        sentence = f"{refusal['code']}: {refusal['message']}" + (f" ({refusal['fix']})" if refusal.get("fix") else "")
-    except (ValueError, KeyError, TypeError):
-        sentence = f"the review port answered {error.code}"
-    return sentence
+        code, fix = refusal["code"], _advice(refusal)
+        return f"{code}: {refusal['message']}" + (f" ({fix})" if fix else "")
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return f"the review port answered {error.code}"
+
+
+def _advice(refusal: Mapping[str, Any]) -> Any:
+    """What to do about a refusal. Two of them are said to callers of the agent port in words that lead a reviewer astray."""
+    if refusal["code"] == Code.UNAUTHENTICATED and refusal.get("retry") != Retry.LATER:
+        return "this port takes reviewers' tokens (reviewers.yaml)"
+    if refusal["code"] == Code.INVALID_CALL and str(refusal["message"]).startswith(_NO_ROUTE):
+        return "is this the review port?"
+    return refusal.get("fix")

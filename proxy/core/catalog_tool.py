@@ -8,6 +8,7 @@ from typing import Any
 from proxy.core.catalog_cross import request_problems, role_problems, upgrade_problems, version_problems
 from proxy.core.catalog_entry import Entry, Parts
 from proxy.core.digest import sha256_of
+from proxy.core.duration import seconds
 from proxy.core.schema_shape import close_schema
 from proxy.core.schemas import SchemaError, compile_schema
 from proxy.core.tool import (
@@ -28,7 +29,6 @@ from proxy.model import ToolEffect
 DEFAULT_TIMEOUT = 10.0
 MAX_TIMEOUT = 600.0
 DEFAULT_MAX_BYTES = 65536
-_UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,7 +57,7 @@ def build_tool(entry: Entry, known: Known, today: date) -> tuple[Tool | None, li
         return None, problems
     versions, broken = _versions(data["versions"])
     problems += _fit_problems(entry, upstream, versions, known.record_types, usable=broken is None)
-    timeout = _seconds(data["timeout"]) if "timeout" in data else DEFAULT_TIMEOUT
+    timeout = seconds(data["timeout"]) if "timeout" in data else DEFAULT_TIMEOUT
     if not 0 < timeout <= MAX_TIMEOUT:
         problems.append(entry.sub("timeout").says(f"must be more than 0 and at most {MAX_TIMEOUT:.0f} seconds"))
     tool = Tool(
@@ -159,11 +159,6 @@ def _digest(entry: Entry, parts: Parts) -> str:
     upstream = parts.upstreams.get(entry.data["upstream"])
     named = {"system": system and system.data, "upstream": upstream and upstream.data}
     return sha256_of({"tool": entry.data, **named})
-
-
-def _seconds(text: str) -> float:
-    number = text.rstrip("ms")
-    return float(number) * _UNITS[text[len(number) :]]
 
 
 def _request(data: Mapping[str, Any] | None) -> RequestTemplate | None:

@@ -37,7 +37,7 @@ def grant(
     """A permit for an allowed call. Raises Refusal denied, with what the policies said, for any other effect, and
     policy_invalid for an allow beside a review that `approval` does not answer, reason by reason as said."""
     if decision.effect is not Effect.ALLOW:
-        raise denial(decision)
+        raise denial(decision, registered=caller.registered)
     covers = {} if approval is None else approval.covers
     for policy, reasons in decision.said.get("review", {}).items():
         if not all(reason in covers.get(policy, ()) for reason in reasons):
@@ -49,11 +49,13 @@ def grant(
     return Permit(call_id=call_id, checked=checked, caller=caller, decision=decision, snapshot=snapshot, maker=_MAKER)
 
 
-def denial(decision: Decision) -> Refusal:
+def denial(decision: Decision, *, registered: bool = True) -> Refusal:
     """The refusal that a decision which does not allow amounts to: messages and fixes of its reasons, never values."""
     reasons = decision.deny or decision.review or (Reason(policy="decision", code="not_granted"),)
     message = "; ".join(r.message for r in reasons if r.message) or "no policy grants this call"
     fix = "; ".join(r.fix for r in reasons if r.fix) or None
+    if not registered:
+        fix = "this call names no registered conversation: send its handle in x-sidegate-conversation"
     return Refusal(
         Code.DENIED,
         message,

@@ -1,7 +1,7 @@
 """Samples of a policy: named inputs that must be allowed, denied or held, and what must be said about them."""
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -35,8 +35,8 @@ def read_samples(
 
     The changes are to `input`, or to `base` where there is none, and what comes of them fits `schema`. Raises SampleError.
     """
-    if not isinstance(entries, list) or not entries:
-        raise SampleError("a list of samples is wanted, not an empty one")
+    if not isinstance(entries, list):
+        raise SampleError("a list of samples is wanted ([] for none)")
     samples = [_sample(policy, effect, entry, base) for entry in entries]
     if len({sample.name for sample in samples}) < len(samples):
         raise SampleError("two samples have the same name")
@@ -65,13 +65,29 @@ def unlike(sample: Sample, decision: Any) -> str | None:
     """How a decision differs from what the sample wants, as a sentence; None if it does not."""
     if not isinstance(decision, Mapping):
         return f"OPA answered {str(decision)[:300]}"
-    if decision.get("effect") != sample.effect:
-        said = {key: decision.get(key) for key in ("effect", "guards", "deny", "review")}
-        return f"effect {sample.effect} is wanted, this was said: {said}"
-    codes = {reason["code"] for reasons in decision[sample.effect].values() for reason in reasons}
-    if codes != sample.codes:
-        return f"codes {sorted(sample.codes)} are wanted, these were said: {sorted(codes)}"
-    return None
+    effect = decision.get("effect")
+    said = _codes(decision.get(effect)) if isinstance(effect, str) else []
+    if effect == sample.effect and {code for _, code in said} == sample.codes:
+        return None
+    wanted = _listed(sorted(sample.codes))
+    named = _listed([f"{policy}.{code}" for policy, code in said])
+    guards = decision.get("guards")
+    why = f"; guards that deny every such call: {', '.join(map(str, guards))}" if isinstance(guards, list) and guards else ""
+    return f"wanted {sample.effect} with {wanted}, got {effect} with {named}{why}"
+
+
+def _codes(said: Any) -> list[tuple[str, str]]:
+    """(policy, code) of every reason for an effect. What is no reason counts as said, too, whatever a policy made of it."""
+    found = []
+    for policy, reasons in sorted(said.items()) if isinstance(said, Mapping) else ():
+        for reason in reasons if isinstance(reasons, list) else [reasons]:
+            code = reason.get("code") if isinstance(reason, Mapping) else None
+            found.append((policy, code if isinstance(code, str) else "(a reason without a code)"))
+    return found
+
+
+def _listed(codes: Sequence[str]) -> str:
+    return f"{'code' if len(codes) == 1 else 'codes'} {', '.join(codes)}" if codes else "no code"
 
 
 def _sample(policy: str, effect: str, entry: Any, base: Mapping[str, Any]) -> Sample:

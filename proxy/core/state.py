@@ -47,7 +47,9 @@ class State:
     switches: dict[str, dict[str, Any]] = field(default_factory=dict)
     principals: dict[str, dict[str, int]] = field(default_factory=dict)
     dirty: set[Key] = field(default_factory=set)
-    unsaved: set[str] = field(default_factory=set)  # calls that began after the last checkpoint: it need not hear of their end
+    unsaved: set[str] = field(
+        default_factory=set
+    )  # calls that began after the last checkpoint: it need not hear of their end
 
     def conversation(self, name: str) -> Conversation | None:
         """A conversation by id, from memory or from the checkpoint; the implicit one is always there."""

@@ -98,7 +98,7 @@ def _requested(record: Record) -> str:
 
 
 def _attached(record: Record) -> str:
-    return f"{_call(record)} waits for the same answer: review {clean(review_id(record) or '?')}"
+    return f"call {clean(record.get('call', '?'))} takes up review {clean(review_id(record) or '?')}"
 
 
 def _resolved(record: Record) -> str:

@@ -150,12 +150,14 @@ def settings(folder: Path, binary: str) -> Settings:
     return replace(given, opa=replace(given.opa, binary=binary))
 
 
-def test_opa_is_the_one_that_is_named_else_the_pinned_one_of_the_cache(tmp_path: Path) -> None:
-    """By path first."""
+def test_opa_is_the_one_that_is_named_and_no_other(tmp_path: Path) -> None:
+    """Only where nothing is named, it is the one on PATH or the pinned one of the cache."""
     named, cached = tmp_path / "my-opa", tmp_path / "tools" / OPA_FOLDER / "opa"
     for path in (named, cached):
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text("#!/bin/sh\n")
         path.chmod(0o755)
     assert Workshop(settings(tmp_path, str(named))).opa() == named
-    assert Workshop(settings(tmp_path, "no-such-opa")).opa() == cached
+    assert Workshop(settings(tmp_path, "opa")).opa().name == "opa"
+    with pytest.raises(UnusableError, match="no-such-opa"):
+        Workshop(settings(tmp_path, "no-such-opa")).opa()
