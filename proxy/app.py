@@ -26,6 +26,7 @@ from proxy.adapters.journal_segment import existing_chain
 from proxy.adapters.opa import OpaPolicy
 from proxy.adapters.opa_process import SupervisedOpa
 from proxy.adapters.opa_transport import SidecarOpaClient
+from proxy.adapters.opa_watchdog import DEADLINE as WATCHDOG_SECONDS
 from proxy.adapters.opa_watchdog import OpaWatchdog
 from proxy.adapters.own_tools import OwnTools
 from proxy.adapters.policy_source import PolicySource
@@ -99,7 +100,7 @@ async def start(settings: Settings, stack: AsyncExitStack) -> Sidecar:
         policy_source=source,
         listeners=listeners,
         opa=opa,
-        watchdog=OpaWatchdog(policy.revision, opa.kill if opa is not None else lambda: None, clock),
+        watchdog=await _watchdog(settings, clock, stack, opa),
     )
     observed.known_tools = lambda: snapshots.current().catalog.tools
     for work in (snapshots.watch(LOOK_EVERY), store.reviews.watch(EXPIRE_EVERY), sidecar.watchdog.watch()):
@@ -184,6 +185,15 @@ async def _policy(
     )
     await snapshots.reload()
     return policy, opa, source, snapshots
+
+
+async def _watchdog(
+    settings: Settings, clock: SystemClock, stack: AsyncExitStack, opa: SupervisedOpa | None
+) -> OpaWatchdog:
+    address, end = (settings.opa.address, lambda: None) if opa is None else (opa.address, opa.kill)
+    client = SidecarOpaClient(address, deadline=WATCHDOG_SECONDS, connections=1)
+    await stack.enter_async_context(client)
+    return OpaWatchdog(OpaPolicy(client).revision, end, clock)
 
 
 async def _pipeline(

@@ -5,6 +5,7 @@ import shlex
 import sys
 import threading
 from pathlib import Path
+from typing import Any
 
 from world import World
 
@@ -13,12 +14,17 @@ def keep(world: World) -> None:
     """Print them and wait for Ctrl-C. The folder stays afterwards."""
     call = json.dumps({"id": "by-hand", "tool": "get_price", "arguments": {"sku": "SKU-3"}})
     folder = shlex.quote(str(world.folder))
+    held = _held(world)
+    review, asked = f"{sidegate()} review", f"--url {world.url('review')} --token-file {folder}/reviewer.token"
     print(
         f"""
-It is still running. Try, from any directory, a call that will be held; what the reviewer sees; the audit:
+It is still running. Try, from any directory, a call that will be held; what the reviewer sees, and their yes to the story's last
+held call; the audit:
 
   curl -s {world.url("agent")}/v1/tool-calls -H @{folder}/buying-bearings.header -H 'content-type: application/json' -d '{call}'
-  {sidegate()} review list --url {world.url("review")} --token-file {folder}/reviewer.token
+  {review} list {asked}
+  {review} show {held["id"]} {asked}
+  {review} approve {held["id"]} --digest {held["digest"]} {asked}
   {sidegate()} audit verify --dir {folder}/state/journal
 
 Ctrl-C ends it; {world.folder} stays, so that the last command works afterwards, too.""",
@@ -28,6 +34,14 @@ Ctrl-C ends it; {world.folder} stays, so that the last command works afterwards,
         threading.Event().wait()
     except KeyboardInterrupt:
         print(f"\nended; everything of this run is in {world.folder}", flush=True)
+
+
+def _held(world: World) -> dict[str, Any]:
+    """The call that the story leaves held, as the reviewer sees it."""
+    asked = ("--url", world.url("review"), "--token-file", "reviewer.token", "--json")
+    newest = json.loads(world.sidegate("review", "list", *asked).stdout)[0]["id"]
+    shown: dict[str, Any] = json.loads(world.sidegate("review", "show", newest, *asked).stdout)
+    return shown
 
 
 def sidegate() -> str:

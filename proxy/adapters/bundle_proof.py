@@ -13,7 +13,8 @@ import orjson
 import yaml
 
 from proxy.adapters import opa_cli
-from proxy.adapters.bundle import Assembled, BundleError, Sources, assemble, lay_out, pack
+from proxy.adapters.bundle import Assembled, BundleError, Sources, assemble, pack
+from proxy.adapters.rego_tests import TestReport, run_tests
 from proxy.core.absence import Mutant, Pardon, more_lenient, mutants
 from proxy.core.samples import EFFECTS, Sample, SampleError, read_pardons, read_samples, unlike
 
@@ -37,16 +38,6 @@ _Name = tuple[str, str, str]  # of a sample: policy, effect, name
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class TestReport:
-    """What `opa test` came to. `coverage` in percent, of the policy files; `uncovered` as file:row."""
-
-    passed: int
-    failed: tuple[str, ...]
-    coverage: float
-    uncovered: tuple[str, ...]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Proof:
     """What was tried. A proof that failed is a BundleError instead."""
 
@@ -64,9 +55,9 @@ async def prove(opa: Path, sources: Sources, assembled: Assembled) -> Proof:
     (shipped, _), (own, pardons) = await asyncio.to_thread(collect, sources, assembled)
     model = await sample_bundle(opa, sources)
     async with serving(opa, model.files) as ask:
-        problems = await run_samples(ask, shipped)
+        problems = list((await run_samples(ask, shipped)).values())
     async with serving(opa, enforced(sources, assembled)) as ask:
-        failed = await failures(ask, own)
+        failed = await run_samples(ask, own)
         problems += failed.values()
         tried, lenient = await run_sweep(ask, own, pardons, failed=failed)
     tests = await run_tests(opa, sources, assembled)
@@ -134,7 +125,7 @@ async def serving(opa: Path, files: Mapping[str, bytes]) -> AsyncIterator[Ask]:
             await process.wait()
 
 
-async def failures(ask: Ask, samples: Sequence[Sample]) -> dict[_Name, str]:
+async def run_samples(ask: Ask, samples: Sequence[Sample]) -> dict[_Name, str]:
     """Samples that do not evaluate as named, with a sentence each."""
     decisions = await asyncio.gather(*(ask(sample.document) for sample in samples))
     differing = ((sample, unlike(sample, decision)) for sample, decision in zip(samples, decisions, strict=True))
@@ -190,73 +181,6 @@ async def _lenient(ask: Ask, sample: Sample, changed: Sequence[Mutant]) -> list[
     return [(m, effect) for m, effect in zip(suspects, said, strict=True) if more_lenient(effect, sample.effect)]
 
 
-async def run_tests(opa: Path, sources: Sources, assembled: Assembled) -> TestReport:
-    """`opa test` over the bundle's files and the tests beside them. Raises OpaFailedError."""
-    with tempfile.TemporaryDirectory(prefix="sidegate-test-") as name:
-        work = Path(name)
-        authors = await asyncio.to_thread(_lay_out_tests, sources, assembled, work)
-        options = ("--format", "json", "--bundle", "--timeout", "20s")
-        plain, covered = await asyncio.gather(
-            opa_cli.run_opa(opa, "test", "bundle", *options, directory=work),
-            opa_cli.run_opa(opa, "test", "bundle", *options, "--coverage", directory=work),
-        )
-    results = _results(plain)
-    if results is None:
-        return TestReport(passed=0, failed=tuple(opa_cli.errors(plain, authors)), coverage=0.0, uncovered=())
-    failed = [_failure(result, authors) for result in results if result.get("fail") or result.get("error")]
-    coverage, uncovered = _coverage(covered, authors)
-    return TestReport(
-        passed=len(results) - len(failed), failed=tuple(failed), coverage=coverage, uncovered=tuple(uncovered)
-    )
-
-
-def _results(said: opa_cli.Said) -> list[Mapping[str, Any]] | None:
-    """One entry a test; None if they did not compile. Without any test OPA prints null."""
-    try:
-        results = orjson.loads(said.out)
-    except orjson.JSONDecodeError:
-        return None
-    return None if isinstance(results, dict) else results or []
-
-
-def _failure(result: Mapping[str, Any], authors: Mapping[str, str]) -> str:
-    location = result["location"]
-    place = authors.get(location["file"], location["file"])
-    return (
-        f"{place}:{location['row']}: {result['name']} failed{': ' + str(result['error']) if 'error' in result else ''}"
-    )
-
-
-def _coverage(said: opa_cli.Said, authors: Mapping[str, str]) -> tuple[float, list[str]]:
-    """Percent of covered lines and the uncovered ones, policy files only; nothing is covered if tests failed."""
-    try:
-        files = orjson.loads(said.out)["files"]
-    except (orjson.JSONDecodeError, KeyError, TypeError):
-        return 0.0, []
-    policies = {name.removeprefix("bundle/"): file for name, file in files.items() if not name.endswith("_test.rego")}
-    covered = sum(file.get("covered_lines", 0) for file in policies.values())
-    missed = sum(file.get("not_covered_lines", 0) for file in policies.values())
-    uncovered = [
-        f"{authors.get(name, name)}:{span['start']['row']}"
-        for name, file in sorted(policies.items())
-        for span in file.get("not_covered", [])
-    ]
-    return 100.0 * covered / max(1, covered + missed), uncovered
-
-
-def _lay_out_tests(sources: Sources, assembled: Assembled, work: Path) -> dict[str, str]:
-    """Bundle and tests as one tree; the author's file for each of its files."""
-    lay_out(assembled.files, work / "bundle")
-    folders = {f"sidegate/policies/{name}": folder for name, folder in assembled.folders.items()}
-    folders["sidegate/decision"] = sources.shipped / "sidegate" / "decision"
-    authors = {f"bundle/{name}": str(file) for name, file in assembled.authors.items()}
-    for place, folder in folders.items():
-        for file in sorted(folder.glob("*_test.rego")):
-            lay_out({f"{place}/{file.name}": file.read_bytes()}, work / "bundle")
-            authors[f"bundle/{place}/{file.name}"] = str(file)
-    return authors
-
-
 def collect(sources: Sources, assembled: Assembled) -> tuple[_Collected, _Collected]:
     """Samples and pardons of the shipped and of the own policies. Raises BundleError with every file that is amiss."""
     base = orjson.loads((sources.shipped / "samples" / "input.json").read_bytes())
@@ -291,7 +215,9 @@ def _samples(
     samples: list[Sample] = []
     for file, effect in files.items():
         try:
-            samples += read_samples(policy, effect, orjson.loads(file.read_bytes()), base, schema) if file.exists() else []
+            samples += (
+                read_samples(policy, effect, orjson.loads(file.read_bytes()), base, schema) if file.exists() else []
+            )
         except (OSError, orjson.JSONDecodeError, SampleError) as error:
             problems.append(f"{file}: {error}")
     if not samples and not problems:

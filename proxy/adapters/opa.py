@@ -27,7 +27,7 @@ _INVALID = "the policy service gave no valid decision; nothing was executed"
 _UNREACHABLE = "the policy service could not be reached; nothing was executed"
 _FAULTS: Mapping[str, tuple[Code, str]] = {
     "timeout": (Code.POLICY_UNAVAILABLE, "the policy service did not answer in time; nothing was executed"),
-    "busy": (Code.POLICY_UNAVAILABLE, "the policy service has too much to do; nothing was executed"),
+    "busy": (Code.OVERLOADED, "more calls wait for a decision than can be decided in time; nothing was executed"),
     "unreachable": (Code.POLICY_UNAVAILABLE, _UNREACHABLE),
     "closed": (Code.POLICY_UNAVAILABLE, _UNREACHABLE),
     "malformed": (Code.POLICY_INVALID, _INVALID),

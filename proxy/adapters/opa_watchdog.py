@@ -1,12 +1,16 @@
-"""Notices an OPA that runs but does not answer. Calls are refused by their deadline anyway; this ends the refusing."""
+"""Notices an OPA that runs but does not answer. Calls are refused by their deadline anyway; this ends the refusing.
+
+It asks over a connection of its own and with more patience than a call has: an OPA that is only busy must not be ended.
+"""
 
 from collections.abc import Awaitable, Callable
 
 from proxy.errors import Refusal
 from proxy.ports import Clock
 
+DEADLINE = 3.0  # seconds for an answer
 EVERY = 1.0  # seconds between questions
-PATIENCE = 3  # silences in a row; a busy OPA misses one
+PATIENCE = 3  # silences in a row
 
 
 class OpaWatchdog:

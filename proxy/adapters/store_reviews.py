@@ -179,7 +179,8 @@ class EmbeddedReviews:
                 future.set_result(None)
 
     def _sweep(self) -> int:
-        due = [hold for hold in self._log.state.open_holds() if deadline(hold.review) <= self._clock.now()]
+        now = self._clock.now()
+        due = [hold for hold in self._log.state.open_holds() if deadline(hold.review) <= now]
         for hold in due:
             self._expire_if_due(hold)
         return len(due)

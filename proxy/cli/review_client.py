@@ -20,6 +20,8 @@ from proxy.errors import Code, Retry
 SETTINGS = "sidegate.yaml"
 REVIEW_URL = "http://127.0.0.1:8902"
 TIMEOUT = 30  # seconds
+_NO_ROUTE = 404
+_ELSEWHERE = "is this the review port?"
 
 
 class _NoRedirect(urllib.request.HTTPRedirectHandler):
@@ -139,16 +141,16 @@ def _token(path: Path) -> str:
 def _refusal(error: urllib.error.HTTPError) -> str:
     try:
         refusal = json.load(error)["refusal"]
-        code, fix = refusal["code"], _advice(refusal)
+        code, fix = refusal["code"], _advice(refusal, error.code)
         return f"{code}: {refusal['message']}" + (f" ({fix})" if fix else "")
     except (ValueError, KeyError, TypeError, AttributeError):
-        return f"the review port answered {error.code}"
+        return f"the review port answered {error.code}" + (f" ({_ELSEWHERE})" if error.code == _NO_ROUTE else "")
 
 
-def _advice(refusal: Mapping[str, Any]) -> Any:
-    """What to do about a refusal. Two of them are said to callers of the agent port in words that lead a reviewer astray."""
+def _advice(refusal: Mapping[str, Any], status: int) -> Any:
+    """What to do about a refusal. A token or a route that nobody knows is mostly one of the other port."""
     if refusal["code"] == Code.UNAUTHENTICATED and refusal.get("retry") != Retry.LATER:
         return "this port takes reviewers' tokens (reviewers.yaml)"
-    if refusal["code"] == Code.INVALID_CALL and str(refusal["message"]).startswith(_NO_ROUTE):
-        return "is this the review port?"
+    if refusal["code"] == Code.INVALID_CALL and status == _NO_ROUTE:
+        return _ELSEWHERE
     return refusal.get("fix")

@@ -72,7 +72,11 @@ def unlike(sample: Sample, decision: Any) -> str | None:
     wanted = _listed(sorted(sample.codes))
     named = _listed([f"{policy}.{code}" for policy, code in said])
     guards = decision.get("guards")
-    why = f"; guards that deny every such call: {', '.join(map(str, guards))}" if isinstance(guards, list) and guards else ""
+    why = (
+        f"; guards that deny every such call: {', '.join(map(str, guards))}"
+        if isinstance(guards, list) and guards
+        else ""
+    )
     return f"wanted {sample.effect} with {wanted}, got {effect} with {named}{why}"
 
 

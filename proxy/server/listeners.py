@@ -12,6 +12,8 @@ from proxy.errors import Code, Refusal
 from proxy.server.rescue import refused, unnamed
 from proxy.settings import Listen
 
+# A burst of new connections is answered (`overloaded`, where it must be); with 128, the default, it waited for SYN retries.
+BACKLOG = 4096
 MAX_HEADERS = 16 << 10  # bytes of one header line, baggage included
 _HTTP: dict[str, Any] = {
     "access_log": None,  # the audit journal is the record
@@ -42,9 +44,9 @@ class Listeners:
         self.runners.append(runner)
         site: web.BaseSite
         if listen.path is not None:
-            site = web.UnixSite(runner, str(listen.path))
+            site = web.UnixSite(runner, str(listen.path), backlog=BACKLOG)
         else:
-            site = web.TCPSite(runner, listen.host, listen.port, ssl_context=_tls(listen))
+            site = web.TCPSite(runner, listen.host, listen.port, ssl_context=_tls(listen), backlog=BACKLOG)
         await site.start()
         if listen.path is not None:
             listen.path.chmod(0o660)

@@ -25,7 +25,7 @@ async def test_a_killed_opa_is_started_again_and_calls_in_the_gap_are_refused(sh
     assert {answer.code for answer in refused} == {"policy_unavailable"}
     assert len(shared.upstream.received) == before + 1
     assert shared.opa_pid() != old
-    assert await shared.ready()
+    await shared.until(shared.ready, "the probe says so, too")
     for answer in refused:
         assert (await shared.ended(answer.call_id))["code"] == "policy_unavailable"
 

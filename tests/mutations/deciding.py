@@ -62,7 +62,7 @@ GUARDS: tuple[Guard, ...] = (
     guard(
         "only an allow gets a permit",
         "proxy/core/permit.py",
-        "    if decision.effect is not Effect.ALLOW:\n        raise denial(decision)\n",
+        "    if decision.effect is not Effect.ALLOW:\n        raise denial(decision, registered=caller.registered)\n",
         "",
         "core/test_permit.py",
     ),

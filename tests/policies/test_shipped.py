@@ -42,7 +42,7 @@ async def test_every_sample_evaluates_as_named() -> None:
     bundle = await sample_bundle(opa_binary(), SOURCES)
     samples, _ = collect(SOURCES, bundle)[0]
     async with serving(opa_binary(), bundle.files) as ask:
-        assert await run_samples(ask, samples) == []
+        assert await run_samples(ask, samples) == {}
 
 
 def test_every_policy_is_a_whole_folder() -> None:
