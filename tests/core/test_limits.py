@@ -144,11 +144,16 @@ def test_small_refusals_have_their_codes() -> None:
 
 def test_a_bare_refusal_holds_nothing_of_its_way() -> None:
     """Neither frames nor the faults behind it."""
-    try:
-        try:
-            raise ValueError("behind")
-        except ValueError as fault:
-            raise Refusal(Code.DENIED, "m") from fault
-    except Refusal as refusal:
-        bare = limits.bare(refusal)
+    refusal = Refusal(Code.DENIED, "m")
+    with pytest.raises(Refusal):
+        _fail_behind(refusal)
+    assert refusal.__traceback__ is not None
+    bare = limits.bare(refusal)
     assert (bare.__traceback__, bare.__context__, bare.__cause__) == (None, None, None)
+
+
+def _fail_behind(refusal: Refusal) -> None:
+    try:
+        int("behind")
+    except ValueError as fault:
+        raise refusal from fault
