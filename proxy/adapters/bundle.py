@@ -25,6 +25,7 @@ from proxy.core.policy_lint import lint
 
 _DECISION = "sidegate/decision"
 _POLICIES = "sidegate/policies"
+_ROOTS = "bundle bundle: manifest roots"
 
 
 class BundleError(Exception):
@@ -166,6 +167,8 @@ async def _checked(opa: Path, sources: Sources, assembled: Assembled) -> Assembl
         )
     names = {f"bundle/{name}": str(file) for name, file in assembled.authors.items()}
     problems = opa_cli.errors(compiled, names) if compiled.code else []
+    if linted:  # it says the same of a wrong package, and where
+        problems = [problem for problem in problems if _ROOTS not in problem]
     problems += [problem for problem in linted if problem not in problems]
     if problems:
         raise BundleError(problems)

@@ -14,7 +14,7 @@ import yaml
 
 from proxy.adapters import opa_cli
 from proxy.adapters.bundle import Assembled, BundleError, Sources, assemble, pack
-from proxy.adapters.rego_tests import TestReport, run_tests
+from proxy.adapters.rego_tests import RegoTests, run_tests
 from proxy.core.absence import Mutant, Pardon, more_lenient, mutants
 from proxy.core.samples import EFFECTS, Sample, SampleError, read_pardons, read_samples, unlike
 
@@ -43,7 +43,7 @@ class Proof:
 
     samples: int
     mutants: int
-    tests: TestReport
+    tests: RegoTests
 
 
 async def prove(opa: Path, sources: Sources, assembled: Assembled) -> Proof:
@@ -155,7 +155,7 @@ async def run_sweep(
                 problems.append(f"{sample.policy}: {sample.name}: {mutant.kind} {mutant.path}: {effect}")
             else:
                 used.add((sample.policy, pardon))
-    unswept = {(policy, name) for policy, _, known in failed for name in (known, "*")}
+    unswept = {(policy, name) for policy, effect, known in failed if effect != "allow" for name in (known, "*")}
     idle = [
         (policy, pardon)
         for policy, listed in pardons.items()

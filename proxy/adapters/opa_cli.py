@@ -109,6 +109,6 @@ def _renamed(text: str, names: dict[str, str]) -> str:
 def _sentence(error: dict[str, object], names: dict[str, str]) -> str:
     location = error.get("location")
     if not isinstance(location, dict):
-        return f"{error.get('code')}: {error.get('message')}"
+        return ": ".join(str(error[key]) for key in ("code", "message") if error.get(key))
     file = str(location.get("file"))
     return f"{names.get(file, file)}:{location.get('row')}: {error.get('message')}"

@@ -14,7 +14,7 @@ from proxy.adapters.bundle import Assembled, Sources, lay_out
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class TestReport:
+class RegoTests:
     """What `opa test` came to. `coverage` in percent, of the policy files; `uncovered` as file:row."""
 
     passed: int
@@ -23,7 +23,7 @@ class TestReport:
     uncovered: tuple[str, ...]
 
 
-async def run_tests(opa: Path, sources: Sources, assembled: Assembled) -> TestReport:
+async def run_tests(opa: Path, sources: Sources, assembled: Assembled) -> RegoTests:
     """`opa test` over the bundle's files and the tests beside them. Raises OpaFailedError."""
     with tempfile.TemporaryDirectory(prefix="sidegate-test-") as name:
         work = Path(name)
@@ -35,10 +35,10 @@ async def run_tests(opa: Path, sources: Sources, assembled: Assembled) -> TestRe
         )
     results = _results(plain)
     if results is None:
-        return TestReport(passed=0, failed=tuple(opa_cli.errors(plain, authors)), coverage=0.0, uncovered=())
+        return RegoTests(passed=0, failed=tuple(opa_cli.errors(plain, authors)), coverage=0.0, uncovered=())
     failed = [_failure(result, authors) for result in results if result.get("fail") or result.get("error")]
     coverage, uncovered = _coverage(covered, authors)
-    return TestReport(
+    return RegoTests(
         passed=len(results) - len(failed), failed=tuple(failed), coverage=coverage, uncovered=tuple(uncovered)
     )
 

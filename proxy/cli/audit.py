@@ -87,7 +87,8 @@ def _verdict_lines(chain: str, verdict: Verdict) -> Iterator[str]:
         place = verdict.place
         yield f"FAILED: {place.file}, line {place.line}, byte offset {place.offset}: {verdict.sentence}"
     what = "ok" if verdict.ok else "good before that"
-    yield f"{what}: {verdict.records} records in {verdict.segments} segments of chain {chain}; head {verdict.head or 'none'}"
+    amount = f"{_counted(verdict.records, 'record')} in {_counted(verdict.segments, 'segment')}"
+    yield f"{what}: {amount} of chain {chain}; head {verdict.head or 'none'}"
     if verdict.first > 1:
         yield f"note: begins at record {verdict.first}; segments before it were not among what was read"
     for seal in verdict.seals:
@@ -95,6 +96,10 @@ def _verdict_lines(chain: str, verdict: Verdict) -> Iterator[str]:
         yield f"note: record {seal['seq']} seals {where}"
     for gap in verdict.gaps:
         yield f"note: record {gap['seq']} says that records could not be written: {gap.get('lost')}"
+
+
+def _counted(number: int, noun: str) -> str:
+    return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
 def _show(args: argparse.Namespace) -> int:

@@ -8,6 +8,8 @@ from typing import Any
 
 import jsonschema_rs
 
+from proxy.core.schema_words import sentences
+
 REQUIRED = frozenset({"grants", "arguments", "ownership", "combination", "review"})  # not enforced only with a waiver
 _UNKNOWN = "unknown"  # the role of the unregistered; it may be granted something, never exempted from anything
 
@@ -25,13 +27,21 @@ def read_document(document: Mapping[str, Any], schema: Mapping[str, Any]) -> dic
     problems: list[str] = []
     plain = _plain(document, "", problems)
     validator = jsonschema_rs.Draft202012Validator(dict(schema))
-    problems += [f"{_path(error.instance_path)}: {error.message[:200]}" for error in validator.iter_errors(plain)]
+    for error in validator.iter_errors(plain):
+        problems += [f"{_path(error.instance_path)}: {sentence}" for sentence in _sentences(error, plain, schema)]
     if not problems:
         problems += _contradictions(plain)
     if problems:
         raise PolicyDataError(problems)
     result: dict[str, Any] = plain
     return result
+
+
+def _sentences(error: jsonschema_rs.ValidationError, plain: Any, schema: Mapping[str, Any]) -> list[str]:
+    """The library's own, but for misspelt keys, which are told with the nearest name that there is."""
+    if error.kind.name == "additionalProperties":
+        return [sentence for _, sentence in sentences(error, plain, schema, "key")]
+    return [error.message[:200]]
 
 
 def _path(parts: Sequence[str | int]) -> str:

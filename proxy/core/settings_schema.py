@@ -116,7 +116,7 @@ DESCRIPTIONS: Mapping[str, str] = {
     "review_port": (
         "where reviewers and operators call (127.0.0.1:8902); beyond loopback `listen` with `tls`: `certificate`, `key`"
     ),
-    "probe_port": "live, ready and metrics (0.0.0.0:8901)",
+    "probe_port": "`/healthz/live`, `/healthz/ready`, `/metrics` (0.0.0.0:8901)",
     "opa": (
         "`mode`: supervised (ours, on a private socket) or external; `binary`; `address` and `bundle` "
         "(the file it reads) where external; `deadline` (250ms)"

@@ -181,6 +181,12 @@ async def test_a_slip_in_a_policy_is_named_with_its_place(tmp_path: Path, old: s
     assert f"{tmp_path}/own/team/team.rego:" in found
 
 
+async def test_a_package_outside_of_ours_is_told_once_with_its_place(tmp_path: Path) -> None:
+    """OPA says the same without a place, and of a bundle that the author never sees."""
+    found = await problems(own(tmp_path, team__rego=GOOD.replace("sidegate.policies.team", "team", 1)), listed("team"))
+    assert found == f"{tmp_path}/own/team/team.rego:6: package team stands in the folder of sidegate.policies.team"
+
+
 async def test_without_opa_there_is_no_bundle(tmp_path: Path) -> None:
     """And the sentence says which path was tried."""
     with pytest.raises(BundleError, match="cannot be started from"):

@@ -10,14 +10,18 @@ import pytest
 import yaml
 
 from proxy.adapters.bundle import BundleError, Sources, assemble
-from proxy.adapters.bundle_proof import Proof, collect, prove, run_sweep, run_tests, serving
+from proxy.adapters.bundle_proof import Proof, collect, enforced, prove, run_sweep, serving
 from proxy.adapters.opa_cli import OpaFailedError
+from proxy.core.samples import read_pardons
 from tests.contracts.opa_server import opa_binary
 
 REGO = Path(__file__).parents[2] / "rego"
 SAMPLE: Mapping[str, Any] = yaml.safe_load((REGO / "samples/policy.yaml").read_bytes())
 README = (REGO / "README.md").read_text()
 WEEKEND = re.findall(r"```rego\n(.*?)```", README, re.DOTALL)[0]
+EXAMPLE = dict(re.findall(r"`policies/weekend/(\S+)`[^`]*(?:`[^`]+`[^`]*)*?:\n\n```\w+\n(.*?)```", README, re.DOTALL))
+YAML = [yaml.safe_load(block) for block in re.findall(r"```yaml\n(.*?)```", README, re.DOTALL)]
+PRESET = yaml.safe_load((REGO.parent / "proxy/presets/policy-guarded-writes.yaml").read_bytes())
 TEST = """package sidegate.policies.weekend_test
 
 import data.sidegate.policies.weekend
@@ -50,28 +54,84 @@ def weekend(root: Path, *, rego: str = WEEKEND, test: str = TEST, **samples: Any
     return Sources(shipped=REGO, own=(root / "own",))
 
 
-async def proof(sources: Sources) -> Proof:
+async def proof(sources: Sources, mode: str = "enforce") -> Proof:
     """Everything, on settings that list the policy."""
-    policies = {**SAMPLE["policies"], "weekend": "enforce"}
+    policies = {**SAMPLE["policies"], "weekend": mode}
     custom = {"weekend": {"tools": {"get_price": True}}}
     document = {**SAMPLE, "policies": policies, "custom": custom}
     return await prove(opa_binary(), sources, await assemble(opa_binary(), sources, document, catalog_revision="c1"))
 
 
-async def problems(sources: Sources) -> str:
+async def problems(sources: Sources, mode: str = "enforce") -> str:
     """What a proof complains about."""
     with pytest.raises(BundleError) as caught:
-        await proof(sources)
+        await proof(sources, mode)
     return "\n".join(caught.value.problems)
 
 
-async def test_the_policy_of_the_readme_is_proven(tmp_path: Path) -> None:
+async def test_the_example_of_the_readme_is_proven(tmp_path: Path) -> None:
+    """Folder, settings, tests and samples as a reader copies them beside what `sidegate init` wrote and README added."""
+    assert YAML[1] == {"policy_folders": ["policies"]}
+    names = (
+        "weekend.rego",
+        "weekend_test.rego",
+        *(f"samples/{n}.json" for n in ("allowed", "denied", "held")),
+    )
+    assert EXAMPLE.keys() == set(names)
+    (tmp_path / "policies/weekend/samples").mkdir(parents=True)
+    for name, content in EXAMPLE.items():
+        (tmp_path / "policies/weekend" / name).write_text(content)
+    sources = Sources(shipped=REGO, own=(tmp_path / "policies",))
+    grants: dict[str, Any] = {"tools": {}, "systems": {"pricing": {"read": {"user": {}}}}}
+    bundle = await assemble(opa_binary(), sources, {**PRESET, "grants": grants, **YAML[2]}, catalog_revision="c1")
+    proven = await prove(opa_binary(), sources, bundle)
+    assert (proven.samples > 50, proven.mutants > 100) == (True, True)
+    assert (proven.tests.failed, proven.tests.coverage, bundle.warnings) == ((), 100.0, ())
+
+
+async def test_own_samples_are_evaluated_and_swept(tmp_path: Path) -> None:
     """Shipped and own samples, mutants and tests are all tried."""
     proven = await proof(weekend(tmp_path))
     assert proven.samples > 50
     assert proven.mutants > 300
     assert proven.tests.failed == ()
     assert proven.tests.coverage == 100.0
+
+
+@pytest.mark.parametrize("mode", ["shadow", "warn"])
+async def test_a_policy_on_trial_is_proven_as_if_enforced(mode: str, tmp_path: Path) -> None:
+    """It has no say yet, and still its samples hold or fail; the bundle itself keeps the mode."""
+    sources = weekend(tmp_path)
+    assert (await proof(sources, mode)).mutants > 300
+    (tmp_path / "own/weekend/samples/allowed.json").write_bytes(
+        orjson.dumps([{"name": "a Sunday after all", "codes": ["granted"], "set": SUNDAY}])
+    )
+    wrong = "weekend: a Sunday after all: wanted allow with code granted, got deny with code weekend.closed"
+    assert await problems(sources, mode) == wrong
+
+
+async def test_only_own_policies_are_raised_for_their_samples(tmp_path: Path) -> None:
+    """A policy of ours whose waiver is recorded stays as it will be in force; nothing else changes."""
+    waiver = {"mode": "warn", "because": "a trial", "until": "2099-01-01"}
+    document = {**SAMPLE, "policies": {**SAMPLE["policies"], "ownership": waiver, "weekend": "shadow"}}
+    sources = weekend(tmp_path)
+    bundle = await assemble(opa_binary(), sources, document, catalog_revision="c1")
+    settings = orjson.loads(enforced(sources, bundle)["sidegate/settings/data.json"])
+    assert settings == {**bundle.settings, "policies": {**bundle.settings["policies"], "weekend": "enforce"}}
+    assert (settings["policies"]["ownership"], bundle.settings["policies"]["weekend"]) == ("warn", "shadow")
+
+
+async def test_a_sample_that_failed_is_not_swept(tmp_path: Path) -> None:
+    """One sentence, not one a mutant; nor are its pardons called idle. Those of other samples still are."""
+    wrong = [{"name": "a Wednesday at last", "codes": ["closed"]}]
+    pardons = [
+        {"sample": name, "path": "agent.pod", "kinds": ["null"], "because": "never"}
+        for name in ("*", "a Wednesday at last", "a Wednesday at high risk")
+    ]
+    assert (await problems(weekend(tmp_path, denied=wrong, pardons=pardons))).splitlines() == [
+        "weekend: a Wednesday at last: wanted deny with code closed, got allow with code grants.granted",
+        "weekend: a Wednesday at high risk: nothing to pardon at agent.pod",
+    ]
 
 
 async def test_what_is_wrong_is_told_together(tmp_path: Path) -> None:
@@ -83,7 +143,7 @@ async def test_what_is_wrong_is_told_together(tmp_path: Path) -> None:
     found = await problems(
         weekend(tmp_path, rego=loose, allowed=allowed, pardons=pardon, test=TEST.replace("closed", "shut"))
     )
-    assert "weekend: a Sunday after all: effect allow is wanted" in found
+    assert "weekend: a Sunday after all: wanted allow" in found
     assert "weekend: a Sunday: delete principal.attributes.domain: allow" in found
     assert "weekend: *: nothing to pardon at agent.pod" in found
     assert f"{tmp_path}/own/weekend/weekend_test.rego:8: test_deny_sunday failed" in found
@@ -109,30 +169,33 @@ async def test_a_pardon_lets_a_mutant_pass(tmp_path: Path) -> None:
 
 
 async def test_samples_and_tests_are_part_of_a_policy(tmp_path: Path) -> None:
-    """All three files, readable and of inputs that Sidegate would send; and a test beside it."""
+    """All three files, readable and of inputs that Sidegate would send; and a test beside it. Absent files are named once."""
     bad = [{"name": "x", "codes": [], "set": {"tool.efect": "read"}}]
     sources = weekend(tmp_path, held=None, denied=bad, allowed={"no": "list"})
     (tmp_path / "own/weekend/weekend_test.rego").unlink()
     found = await problems(sources)
     assert "weekend: no test (weekend_test.rego)" in found
-    assert "held.json: [Errno 2]" in found
+    assert "weekend: needs samples/held.json (rego/README.md)" in found
+    assert "Errno" not in found
     assert "denied.json: x: no input of Sidegate's: tool: " in found
     assert "allowed.json: a list of samples is wanted" in found
+
+
+async def test_files_without_samples_are_empty_lists_and_one_has_some(tmp_path: Path) -> None:
+    """A policy that only denies has nothing to hold; one without any sample proves nothing."""
+    assert (await proof(weekend(tmp_path / "denies", held=[], allowed=[]))).mutants > 100
+    none = await problems(weekend(tmp_path / "silent", held=[], allowed=[], denied=[]))
+    assert none.endswith("own/weekend/samples: a policy needs one sample at least")
+    absent = await problems(weekend(tmp_path / "absent", held=None, allowed=None, denied=None))
+    assert absent.endswith(
+        "own/weekend: needs samples/allowed.json, samples/denied.json, samples/held.json (rego/README.md)"
+    )
+    assert len(absent.splitlines()) == 1
 
 
 async def test_pardons_are_read_strictly(tmp_path: Path) -> None:
     """A pardon without a reason is none."""
     assert "pardons.json: a list of" in await problems(weekend(tmp_path, pardons=[{"sample": "x"}]))
-
-
-async def test_a_test_that_does_not_compile(tmp_path: Path) -> None:
-    """With its place, in the author's file."""
-    sources = weekend(tmp_path, test=TEST.replace("weekend.deny ==", "nope =="))
-    document = {**SAMPLE, "policies": {**SAMPLE["policies"], "weekend": "enforce"}}
-    bundle = await assemble(opa_binary(), sources, document, catalog_revision="c1")
-    report = await run_tests(opa_binary(), sources, bundle)
-    assert report.passed == 0
-    assert any(f"{tmp_path}/own/weekend/weekend_test.rego:9: " in failure for failure in report.failed)
 
 
 async def test_tests_are_not_required(tmp_path: Path) -> None:
@@ -161,3 +224,11 @@ def test_the_readmes_settings_are_valid() -> None:
         "system:suppliers",
         "system:pricing",
     }
+
+
+def test_the_readmes_pardon_is_one_of_ours() -> None:
+    """Its form is what is read, and it is in force."""
+    (pardon,) = orjson.loads(re.findall(r"```json\n(.*?)```", README, re.DOTALL)[-1])
+    ours = orjson.loads((REGO / "sidegate/policies/arguments/samples/pardons.json").read_bytes())
+    assert pardon in ours
+    assert len(read_pardons([pardon])) == 1

@@ -65,12 +65,13 @@ def test_errors_are_told_with_the_authors_files() -> None:
         "errors": [
             {"message": "m", "code": "c", "location": {"file": "bundle/x.rego", "row": 3}},
             {"message": "n", "code": "d"},
+            {"message": "o"},
         ]
     }
     out = orjson.dumps(listed)
     names = {"bundle/x.rego": "/home/x.rego"}
-    assert errors(Said(code=1, out=out, err=b""), names) == ["/home/x.rego:3: m", "d: n"]
-    assert errors(Said(code=1, out=b"", err=out)) == ["bundle/x.rego:3: m", "d: n"]
+    assert errors(Said(code=1, out=out, err=b""), names) == ["/home/x.rego:3: m", "d: n", "o"]
+    assert errors(Said(code=1, out=b"", err=out)) == ["bundle/x.rego:3: m", "d: n", "o"]
     assert errors(Said(code=1, out=b"[1]", err=b"")) == ["[1]"]
     assert errors(Said(code=1, out=b"", err=b"at bundle/x.rego:3"), names) == ["at /home/x.rego:3"]
 

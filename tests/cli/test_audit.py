@@ -70,7 +70,7 @@ def segment(directory: Path) -> Path:
 def test_an_untouched_journal_verifies_and_tells_its_head(directory: Path) -> None:
     code, out, _ = process("verify", cwd=directory.parents[1])
     assert code == 0
-    assert out.startswith("ok: 5 records in 1 segments of chain pod-a; head 5:")
+    assert out.startswith("ok: 5 records in 1 segment of chain pod-a; head 5:")
     head = out.split()[-1]
     assert sidegate("verify", "--dir", directory, "--head", head)[0] == 0
     assert sidegate("verify", segment(directory), "--head", head)[0] == 0

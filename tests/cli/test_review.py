@@ -134,3 +134,13 @@ async def test_a_token_of_the_agent_port_is_none_here_and_no_token_is_printed(ru
     assert "unauthenticated" in done.err
     for token in (*running.users.values(), *running.reviewers.values()):
         assert token not in done.all
+
+
+async def test_a_users_token_and_the_agents_port_are_told_apart(running: Rig) -> None:
+    """The token of the other port is named as such, and so is the other port."""
+    token = await review(running, "list", by="user")
+    assert (token.code, "this port takes reviewers' tokens (reviewers.yaml)" in token.err) == (1, True)
+    for port in ("agent", "probe"):
+        words = ("review", "list", "--url", running.url(port), "--token-file", running.folder / "rob.token")
+        elsewhere = await asyncio.to_thread(inside, *words)
+        assert (elsewhere.code, "is this the review port?" in elsewhere.err) == (1, True), elsewhere.err

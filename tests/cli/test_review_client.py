@@ -2,6 +2,7 @@
 
 import contextlib
 import http.server
+import json
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -92,6 +93,33 @@ def test_an_error_that_is_no_refusal_says_its_status(body: bytes, token: Path) -
         done = listed(other.url, token)
     assert done.code == 1
     assert "answered 500" in done.err
+
+
+def refusing(status: int, **refusal: str) -> Answering:
+    return Answering(
+        status=status, body=json.dumps({"refusal": {"code": "x", "message": "m", "fix": "f"} | refusal}).encode()
+    )
+
+
+@pytest.mark.parametrize(
+    ("answer", "said"),
+    [
+        (
+            refusing(401, code="unauthenticated"),
+            "unauthenticated: m (this port takes reviewers' tokens (reviewers.yaml))",
+        ),
+        (refusing(401, code="unauthenticated", retry="later"), "unauthenticated: m (f)"),
+        (refusing(404, code="invalid_call"), "invalid_call: m (is this the review port?)"),
+        (refusing(400, code="invalid_call"), "invalid_call: m (f)"),
+        (refusing(404, code="unknown_call"), "unknown_call: m (f)"),
+        (Answering(status=404, body=b"404: Not Found"), "the review port answered 404 (is this the review port?)"),
+    ],
+)
+def test_a_token_or_a_port_of_the_other_side_is_told(answer: Answering, said: str, token: Path) -> None:
+    """What the sidecar would tell an agent leads a reviewer astray; other advice stays."""
+    with serving(answer):
+        done = listed(answer.url, token)
+    assert (done.code, done.err) == (1, f"sidegate: {said}\n")
 
 
 def test_a_refusal_is_shown_and_not_obeyed(token: Path) -> None:

@@ -49,6 +49,16 @@ def test_all_problems_are_told_at_once() -> None:
     assert '(document): "custom" is a required property' in found
 
 
+def test_a_misspelt_key_is_told_with_the_nearest_name() -> None:
+    """At the top and further down, each on a line of its own."""
+    found = problems(lambda d: d.update(comination=d.pop("combination"), xyz=1)).splitlines()
+    assert "(document): unknown key 'comination'; did you mean 'combination'?" in found
+    assert "(document): unknown key 'xyz'" in found
+    assert "combination.0: unknown key 'mesage'; did you mean 'message'?" in problems(
+        lambda d: d["combination"][0].update(mesage=d["combination"][0].pop("message"))
+    )
+
+
 def test_keys_that_yaml_did_not_read_as_text() -> None:
     """`on:` is True, `7:` a number; both would become another name."""
     found = problems(lambda d: d["grants"]["tools"].update({True: {}, 7: {}}))
@@ -111,7 +121,7 @@ def test_who_may_grant_is_enforced() -> None:
         ({"marks": ["system:a", "b"]}, "marks.1: "),
         ({"marks": ["effect:read", "effect:delete"]}, "marks.1: "),
         ({"unless": {"agents": ["buyer-agent"]}}, "unless.agents.0: "),
-        ({"nmae": "x"}, "'nmae' was unexpected"),
+        ({"nmae": "x"}, "unknown key 'nmae'; did you mean 'name'?"),
     ],
 )
 def test_a_combination_rule_that_contradicts_itself(change: dict[str, Any], wanted: str) -> None:

@@ -32,7 +32,6 @@ def test_a_sample_with_an_input_of_its_own() -> None:
     "entries",
     [
         None,
-        [],
         {},
         ["x"],
         [{"name": "n"}],
@@ -61,10 +60,52 @@ def test_a_pardon_has_a_reason(entries: Any) -> None:
         read_pardons(entries)
 
 
-def test_how_a_decision_differs() -> None:
-    """Another effect, other codes, or no decision at all."""
-    good = {"effect": "deny", "guards": [], "deny": {"p": [{"code": "c"}]}, "review": {}}
-    assert unlike(sample(), good) is None
-    assert "effect deny is wanted" in str(unlike(sample(), {**good, "effect": "allow"}))
-    assert "codes ['c'] are wanted" in str(unlike(sample(), {**good, "deny": {"p": [{"code": "d"}]}}))
-    assert "OPA answered" in str(unlike(sample(), "500"))
+def test_a_file_without_samples_is_an_empty_list() -> None:
+    """A policy that only denies has nothing to hold."""
+    assert read_samples("p", "review", [], BASE, SCHEMA) == []
+
+
+GOOD: dict[str, Any] = {"effect": "deny", "guards": [], "deny": {"p": [{"code": "c", "message": "m"}]}, "review": {}}
+
+
+@pytest.mark.parametrize(
+    ("codes", "changes", "sentence"),
+    [
+        (["c"], {}, None),
+        (
+            ["c"],
+            {"effect": "allow", "allow": {"g": [{"code": "ok"}]}},
+            "wanted deny with code c, got allow with code g.ok",
+        ),
+        (["c"], {"deny": {"p": [{"code": "d"}]}}, "wanted deny with code c, got deny with code p.d"),
+        (["d", "c"], {}, "wanted deny with codes c, d, got deny with code p.c"),
+        (
+            ["c"],
+            {"deny": {"p": [{"code": "c"}], "a": [{"code": "d"}]}},
+            "wanted deny with code c, got deny with codes a.d, p.c",
+        ),
+        ([], {}, "wanted deny with no code, got deny with code p.c"),
+        (
+            ["c"],
+            {"deny": {}, "guards": ["fact_missing"]},
+            "wanted deny with code c, got deny with no code; guards that deny every such call: fact_missing",
+        ),
+        (["c"], {"deny": {"p": ["x"]}}, "wanted deny with code c, got deny with code p.(a reason without a code)"),
+        (["c"], {"deny": {"p": True}}, "wanted deny with code c, got deny with code p.(a reason without a code)"),
+        (
+            ["c"],
+            {"deny": {"p": [{"code": ["c"]}]}},
+            "wanted deny with code c, got deny with code p.(a reason without a code)",
+        ),
+        (["c"], {"effect": None}, "wanted deny with code c, got None with no code"),
+    ],
+)
+def test_how_a_decision_differs_is_said_in_words(
+    codes: list[str], changes: dict[str, Any], sentence: str | None
+) -> None:
+    """What was wanted, what was said, by which policies; whatever they made of their reasons."""
+    assert unlike(sample(codes=codes), {**GOOD, **changes}) == sentence
+
+
+def test_an_answer_that_is_no_decision_is_quoted() -> None:
+    assert unlike(sample(), "500") == "OPA answered 500"

@@ -134,10 +134,12 @@ def shell(command: str, folder: Path) -> "subprocess.CompletedProcess[str]":
 
 
 def test_what_keep_prints_works_and_one_flipped_byte_is_found(kept: Kept) -> None:
-    """Three commands for another terminal; Ctrl-C ends every process and removes nothing; then the journal is tampered with."""
-    call, reviews, verify = kept.commands
+    """Five commands for another terminal; Ctrl-C ends every process and removes nothing; then the journal is tampered with."""
+    call, reviews, show, approve, verify = kept.commands
     assert '"code":"review_pending"' in (held := shell(call, kept.folder)).stdout, held
     assert shell(reviews, kept.folder).stdout.count("get_price") == 2
+    assert "will run    get_price" in shell(show, kept.folder).stdout
+    assert " is approved, by " in shell(approve, kept.folder).stdout
     assert shell(verify, kept.folder).stdout.startswith("ok: ")
 
     os.killpg(kept.process.pid, signal.SIGINT)

@@ -5,7 +5,8 @@ from pathlib import Path
 
 from proxy.adapters import opa_cli
 from proxy.adapters.bundle import Sources, lay_out
-from proxy.adapters.bundle_proof import collect, run_samples, run_tests, sample_bundle, serving
+from proxy.adapters.bundle_proof import collect, run_samples, sample_bundle, serving
+from proxy.adapters.rego_tests import run_tests
 from tests.contracts.opa_server import opa_binary
 
 REGO = Path(__file__).parents[2] / "rego"
