@@ -165,6 +165,7 @@ class Pipeline:
         trail.admitted = True
         call = _readable(trail.call)
         trail.caller = await self.identify(trail.presented)
+        limits.refuse_bulk(trail.caller, call)
         approval: Approval | None = None
         while (decision := await self._judge(trail, call, approval)).effect is Effect.REVIEW:
             given = await self._hold(trail, call, patient=patient)

@@ -52,6 +52,7 @@ def _supported(tool: Tool, today: date) -> list[ToolVersion]:
         raise Refusal(
             Code.UNSUPPORTED_VERSION,
             f"the tool {tool.name} has been retired: it was supported until {tool.versions[0].supported_until}",
+            details={"retired": str(tool.versions[0].supported_until)},
             fix=f"do without it{_ask(tool)}",
         )
     return supported
@@ -97,6 +98,7 @@ def _unsupported(asked: str, tool: Tool, supported: list[ToolVersion]) -> Refusa
         Code.UNSUPPORTED_VERSION,
         f"version '{printable(asked)}' of {tool.name} is not supported; supported: {listed}",
         fix=f"use version {supported[0].version}, or leave the version out",
+        details={"asked": printable(asked)},
     )
 
 

@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import quote
+from urllib.parse import quote, unquote
 
 from proxy.core import strict_json
 from proxy.core.tool import RequestTemplate, Tool
@@ -17,7 +17,9 @@ from proxy.model import Arguments
 
 _PLACEHOLDER = re.compile(r"\{([^{}]*)\}")
 # Servers and libraries remove these segments or merge them with their neighbours, in whatever spelling (RFC 3986, 5.2.4).
-_NORMALIZED_AWAY = frozenset({"", ".", ".."})
+_NORMALIZED_AWAY = frozenset({".", ".."})
+_SEPARATORS = re.compile(r"[/\\]")
+_DECODINGS = 5  # more than any server does
 # RFC 3986, 3.3, from a slash on: a template that starts otherwise could grow the host, a '?', '#' or blank would end the path.
 _PATH = re.compile(r"/(?:[A-Za-z0-9._~!$&'()*+,;=:@/-]|%[0-9A-Fa-f]{2})*")
 _BODILESS = frozenset({"GET", "HEAD", "DELETE"})
@@ -66,9 +68,22 @@ def _segment(segment: str, values: Mapping[str, Any]) -> str:
     if not names:
         return segment
     filled = _PLACEHOLDER.sub(lambda match: quote(_scalar(match[1], values.get(match[1])), safe=""), segment)
-    if filled in _NORMALIZED_AWAY:
-        raise _unplaceable(", ".join(names), "must not be empty, '.' or '..': it names a part of a path")
+    if not filled or _climbs(filled):
+        raise _unplaceable(
+            ", ".join(names), "must not be empty nor hold a '.' or '..' as a part: it names a part of a path"
+        )
     return filled
+
+
+def _climbs(segment: str) -> bool:
+    """Whether a server that decodes before it normalizes, be it twice, could leave the segment (RFC 3986 section 5.2.4): then
+    another record would be read than the one that was judged."""
+    for _ in range(_DECODINGS):
+        decoded = unquote(segment)
+        if decoded == segment:
+            break
+        segment = decoded
+    return any(part.partition(";")[0].strip() in _NORMALIZED_AWAY for part in _SEPARATORS.split(segment))
 
 
 def _query_pairs(key: str, name: str, value: Any) -> Iterator[str]:

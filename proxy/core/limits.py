@@ -8,9 +8,10 @@ from typing import TypeVar
 from proxy.core.review import Review
 from proxy.core.trail import Trail
 from proxy.errors import Code, Ran, Refusal, Retry
-from proxy.model import ToolCall
+from proxy.model import Caller, ToolCall
 
 MAX_REPEATS = 3
+UNREGISTERED_BYTES = 16384
 MAX_REMEMBERED = 100
 LAST_RECORDS = 2.0  # seconds for the records of calls that are ended with the process
 
@@ -45,6 +46,16 @@ class Gate:
             yield
         finally:
             self.inside += 1
+
+
+def refuse_bulk(caller: Caller, call: ToolCall) -> None:
+    """Who proves nothing gets little of what everybody shares: OPA reads arguments whole. Raises Refusal too_large."""
+    if not caller.registered and len(call.arguments.raw) > UNREGISTERED_BYTES:
+        raise Refusal(
+            Code.TOO_LARGE,
+            f"the arguments of a call without a registered conversation are over {UNREGISTERED_BYTES} bytes",
+            fix="register the conversation (PUT /v1/conversations/{id}) and send its handle",
+        )
 
 
 def refuse_stopped(switch: str | None) -> None:

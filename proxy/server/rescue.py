@@ -1,7 +1,6 @@
 """The one place where a Refusal becomes an HTTP response."""
 
 import logging
-import re
 from collections.abc import Awaitable, Callable, Sequence
 
 from aiohttp import web
@@ -13,8 +12,6 @@ from proxy.wire.batch import Batch
 from proxy.wire.dialects import DIALECTS
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
-
-_HANDLE = re.compile(r"^/c/[^/]*")
 
 _log = logging.getLogger(__name__)
 
@@ -30,7 +27,7 @@ async def rescue(request: web.Request, handler: Handler) -> web.StreamResponse:
         return refused(too_large(e.max_size if hasattr(e, "max_size") else None))
     except web.HTTPException as e:
         return refused(
-            Refusal(Code.INVALID_CALL, f"{e.reason.lower()}: {request.method} {_shown(request.path)}"), e.status
+            Refusal(Code.INVALID_CALL, f"{e.reason.lower()}: there is no such route for {request.method}"), e.status
         )
     except Exception as fault:  # noqa: BLE001 - the last net: whatever broke, the caller gets a code and the next call works
         _log.exception("a handler failed", extra={"fault": type(fault).__name__})
@@ -88,11 +85,6 @@ def too_large(limit: int | None) -> Refusal:
     """A body over the limit; names the setting, not the content."""
     bound = f" of {limit} bytes" if limit else ""
     return Refusal(Code.TOO_LARGE, f"the body is over the limit{bound}", fix="send less, or raise limits.body_bytes")
-
-
-def _shown(path: str) -> str:
-    """A path as far as it may be told: a handle in it is a secret."""
-    return _HANDLE.sub("/c/...", path)[:100]
 
 
 def _retry_after(refusal: Refusal) -> dict[str, str]:

@@ -10,6 +10,7 @@ from proxy.errors import Code, Refusal
 from proxy.model import Answer, Arguments, Dialect, ToolCall, UnreadableCall
 
 MAX_CALLS = 128
+MAX_ITEMS = 512  # calls, and the texts and thoughts beside them
 MAX_REASON = 1000
 MAX_NAME = 256
 

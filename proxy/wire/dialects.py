@@ -39,6 +39,7 @@ def parse(body: bytes, forced: str | None = None) -> Batch:
     """Read a request body. The shape tells the dialect unless `forced` names it. Raises Refusal invalid_json, invalid_call."""
     candidates = [named(forced)] if forced else list(DIALECTS.values())
     tree = strict_json.read_tree(body)
+    _refuse_masses(tree)
     batches = [batch for batch in (wire.parse(tree) for wire in candidates) if batch is not None]
     if len(batches) != 1:
         what = "no known shape" if not batches else "the shape of two dialects"
@@ -47,3 +48,12 @@ def parse(body: bytes, forced: str | None = None) -> Batch:
     if len(batch.items) > common.MAX_CALLS:
         raise common.invalid_call(f"more than {common.MAX_CALLS} calls in one body")
     return Batch(dialect=batch.dialect, items=common.refuse_repeated_ids(batch.items), many=batch.many)
+
+
+def _refuse_masses(tree: Any) -> None:
+    """Before any item is looked at: a small body can hold very many, and reading one costs a hundred times its bytes."""
+    lists = tree.values() if isinstance(tree, dict) else (tree,)
+    if any(len(items) > common.MAX_ITEMS for items in lists if isinstance(items, list)):
+        raise common.invalid_call(
+            f"more than {common.MAX_ITEMS} items in one body, of which {common.MAX_CALLS} may be calls"
+        )

@@ -8,7 +8,7 @@ import pytest
 from proxy.core import limits
 from proxy.core.limits import Gate
 from proxy.errors import Code, Ran, Refusal, Retry
-from proxy.model import ToolCall
+from proxy.model import Agent, Arguments, Caller, Dialect, Principal, Registration, ToolCall
 from tests.contracts.store_kit import refusing
 from tests.telemetry.samples import ALLOWED, CALL, PARENT, review, trail
 
@@ -157,3 +157,19 @@ def _fail_behind(refusal: Refusal) -> None:
         int("behind")
     except ValueError as fault:
         raise refusal from fault
+
+
+@pytest.mark.parametrize(
+    ("registration", "size", "passes"), [("none", 16384, True), ("none", 16385, False), ("claimed", 10**6, True)]
+)
+def test_who_proves_nothing_sends_little(registration: str, size: int, passes: bool) -> None:
+    """OPA reads arguments whole, and is shared by all."""
+    nobody = Principal(issuer="i", subject="s")
+    caller = Caller(agent=Agent(), principal=nobody, conversation="c", registration=Registration(registration))
+    arguments = Arguments(raw=b"x" * size, tree={}, value={})
+    call = ToolCall(id="c", tool="t", arguments=arguments, dialect=Dialect.NATIVE)
+    if passes:
+        limits.refuse_bulk(caller, call)
+    else:
+        with pytest.raises(Refusal, match="registered conversation"):
+            limits.refuse_bulk(caller, call)

@@ -14,7 +14,7 @@ GUARDS: tuple[Guard, ...] = (
     guard(
         "a segment is not '.', '..' or empty",
         "proxy/core/http_request.py",
-        "if filled in _NORMALIZED_AWAY:",
+        "if not filled or _climbs(filled):",
         "if False:",
         "core/test_http_request.py",
     ),

@@ -61,3 +61,10 @@ def test_at_most_128_calls() -> None:
     with pytest.raises(Refusal, match="more than 128 calls"):
         dialects.parse(json.dumps(calls).encode())
     assert len(dialects.parse(json.dumps(calls[:128]).encode()).items) == 128
+
+
+def test_masses_are_refused_before_any_item_is_read() -> None:
+    """Whatever the list is of, and wherever it stands."""
+    for body in ([{"tool": 1}] * 513, {"role": "assistant", "content": [{"type": "text", "text": "x"}] * 513}):
+        with pytest.raises(Refusal, match="more than 512 items"):
+            dialects.parse(json.dumps(body).encode())

@@ -142,15 +142,12 @@ async def test_c013_a_declared_length(shared: Rig, size: int, status: int) -> No
     "value",
     [
         "a/b(c) d;v=1?sig=x%2Fy%3D&n=a+b",
-        "%2e%2e",
-        "..%2fadmin",
-        "../admin",
-        "%252e%252e/admin",
         "a//b",
+        "a%2fb",
         "#",
         "?",
-        "\\..\\",
-        *["...", ". ", "a\r\nHost: evil", "é\u202e", "@evil.example", "{sku}", "%", "+"],
+        "\\a\\",
+        *["...", ".a", "a\r\nHost: evil", "é\u202e", "@evil.example", "{sku}", "%", "+"],
     ],
 )
 async def test_c016_a_value_stays_inside_its_segment(shared: Rig, value: str) -> None:
@@ -169,7 +166,22 @@ async def test_c016_a_value_stays_inside_its_segment(shared: Rig, value: str) ->
     assert judged == {"sku": value}
 
 
-@pytest.mark.parametrize("value", ["", ".", ".."])
+@pytest.mark.parametrize(
+    "value",
+    [
+        "",
+        ".",
+        "..",
+        "%2e%2e",
+        "..%2fadmin",
+        "../admin",
+        "%252e%252e/admin",
+        "\\..\\",
+        "a/../b",
+        "a/..;x=1/b",
+        "mine/../../theirs",
+    ],
+)
 async def test_c016_what_a_server_would_fold_away_is_refused(shared: Rig, value: str) -> None:
     """A dot segment vanishes in whatever spelling: no value may become one."""
     handle = await shared.register("c016f")
