@@ -77,13 +77,14 @@ async def test_c098_descriptors_return(shared: Rig, how: str) -> None:
     left under way. Connections to upstream and OPA are kept for the next call, so they do not count."""
     handle = await shared.register(f"c098-{how.replace(' ', '-')}")
     assert (await shared.send(handle, "get_stock")).status == 200
-    assert callers(shared) == 1  # the rig's own, which shows that they are counted
+    own = callers(shared)  # the rig's, kept alive since the tests before
+    assert own >= 1, "they are counted"
     for _ in range(10):
         await asyncio.gather(*(leaving(shared, handle, how) for _ in range(20)))
 
     async def nothing_left() -> bool:
         _, status = await shared.review("GET", "/v1/status")
-        return status["in_flight"] == 0 and callers(shared) <= 1
+        return status["in_flight"] == 0 and callers(shared) <= own
 
     await shared.until(nothing_left, f"callers' connections are closed, of {callers(shared)}", 10)
     assert (await shared.send(handle, "get_stock", {"sku": how})).status == 200
