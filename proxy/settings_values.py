@@ -1,0 +1,114 @@
+"""Everything that can be configured, as frozen values. `settings` reads them from the file and the environment."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from proxy.core.hold_rules import HoldLimits
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Listen:
+    """Where a listener binds: host and port, or a unix socket's path."""
+
+    host: str = ""
+    port: int = 0
+    path: Path | None = None
+    certificate: Path | None = None
+    key: Path | None = None
+
+    @property
+    def address(self) -> str:
+        """For people and logs."""
+        return f"unix:{self.path}" if self.path is not None else f"{self.host}:{self.port}"
+
+    @property
+    def loopback(self) -> bool:
+        """Whether only this machine can reach it."""
+        return self.path is not None or self.host in {"127.0.0.1", "::1", "localhost"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Opa:
+    """How OPA is reached. `supervised`: Sidegate runs it on a private unix socket; `external`: it runs elsewhere and reads
+    `bundle`, which Sidegate writes. `deadline` in seconds."""
+
+    mode: str = "supervised"
+    binary: str = "opa"
+    address: str = ""
+    bundle: Path | None = None
+    deadline: float = 0.25
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Issuer:
+    """A JWT issuer: where its keys are and which claims mean what."""
+
+    issuer: str
+    audience: str
+    jwks_url: str | None = None
+    jwks_file: Path | None = None
+    algorithms: tuple[str, ...] = ("RS256", "ES256")
+    claims: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tokens:
+    """Whose tokens are accepted: a file of hashed opaque tokens, JWT issuers, or both."""
+
+    file: Path | None = None
+    issuers: tuple[Issuer, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """Bounds of one process. Over `in_flight` calls are refused, not queued."""
+
+    body_bytes: int = 1 << 20
+    in_flight: int = 256
+    holds_per_conversation: int = 5
+    holds_per_principal: int = 20
+    holds_per_agent: int = 100
+    holds: int = 1000
+    new_holds_per_hour: int = 20
+    rejections: int = 3
+    conversations_in_memory: int = 10_000
+
+    def of_holds(self) -> HoldLimits:
+        """Those that bound what waits for a person."""
+        return HoldLimits(
+            conversation=self.holds_per_conversation,
+            principal=self.holds_per_principal,
+            agent=self.holds_per_agent,
+            total=self.holds,
+            new_per_hour=self.new_holds_per_hour,
+            rejections=self.rejections,
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """Everything that can be configured. Paths are absolute or relative to the settings file; durations are seconds."""
+
+    state: Path
+    catalog: Path
+    policy: Path
+    policy_folders: tuple[Path, ...] = ()
+    agent_port: Listen = Listen(host="127.0.0.1", port=8900)
+    review_port: Listen = Listen(host="127.0.0.1", port=8902)
+    probe_port: Listen = Listen(host="0.0.0.0", port=8901)  # noqa: S104 - the kubelet asks on the pod's address
+    opa: Opa = Opa()
+    tokens: Tokens = Tokens()
+    reviewers: Tokens = Tokens()
+    registration: str = "claimed"
+    attestation: Path | None = None
+    conversation_ttl: float = 12 * 3600.0
+    credentials: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    patience: float = 4.0
+    review_ttl: float = 900.0
+    drain: float = 10.0
+    limits: Limits = Limits()
+    agent: Mapping[str, str | None] = field(default_factory=dict)
+    audit_copy: bool = False
+    variables: Mapping[str, str] = field(default_factory=dict)
+    tools: Path = Path()  # the cache of deploy/tools.sh
