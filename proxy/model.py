@@ -6,6 +6,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
+from proxy.earlier import EarlierCall
 from proxy.errors import Refusal
 
 
@@ -34,18 +35,6 @@ class ToolEffect(StrEnum):
     WRITE = "write"
     SEND = "send"
     ADMIN = "admin"
-
-
-class Outcome(StrEnum):
-    """What became of a call that others may see in its conversation."""
-
-    EXECUTING = "executing"
-    HELD = "held"
-    DONE = "done"
-    UNKNOWN = "unknown"
-    # These vanish from the conversation.
-    REFUSED = "refused"
-    ABANDONED = "abandoned"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -158,18 +147,6 @@ class Presented:
     conversation: str | None = None
     trace: SpanContext | None = None
     patience: float | None = None  # seconds the caller says it can wait
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class EarlierCall:
-    """A call of the same conversation with a lower sequence number."""
-
-    seq: int
-    tool: str
-    system: str
-    effect: str
-    labels: tuple[str, ...]
-    outcome: Outcome
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

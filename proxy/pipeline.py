@@ -19,20 +19,10 @@ from proxy.core.results import check_result
 from proxy.core.review import Approval, ReviewStatus
 from proxy.core.tool import CheckedCall, Snapshot, Tool
 from proxy.core.trail import Stage, Trail, durable_before_sending, intent_record, outcome_of, terminal_record
+from proxy.earlier import Outcome
 from proxy.errors import Refusal
 from proxy.identify import Identify
-from proxy.model import (
-    Answer,
-    Caller,
-    Decision,
-    Effect,
-    Facts,
-    Outcome,
-    Presented,
-    Result,
-    ToolCall,
-    UnreadableCall,
-)
+from proxy.model import Answer, Caller, Decision, Effect, Facts, Presented, Result, ToolCall, UnreadableCall
 from proxy.ports import (
     Calls,
     Clock,

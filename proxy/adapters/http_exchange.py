@@ -1,22 +1,21 @@
 """One request to an HTTP upstream, sent at most once, and what went wrong with it: shared by tools and fact sources.
 
-Theory of operation. aiohttp repeats a GET, PUT or DELETE by itself when a kept connection turns out to be closed; where it would
-see the exceptions that make it do so, it sees one of ours, so that only `core.retry` decides. `_Request.send` is where it begins
-to write: before it nothing can have been delivered, whatever was raised; afterwards everything is possible (its tracing tells
-the same for 20 us a call more). A kept connection on which something came while nobody asked would answer the next call with
-it, perhaps with another user's data: aiohttp looks only whether it is open; here it is closed unused.
+Nothing is repeated here: only `core.retry` decides. Until `Delivery.mark_sent` nothing can have been delivered, whatever was
+raised; afterwards everything is possible. No redirect is followed, no cookie kept, no compressed body asked for or read.
 """
 
 import asyncio
-from contextvars import ContextVar
+import re
+import socket
+import ssl
 from dataclasses import dataclass, field
 from enum import Enum
-
-import aiohttp
-from aiohttp.connector import Connection
-from yarl import URL
+from urllib.parse import urlsplit
 
 from proxy.adapters.credentials import Credential
+from proxy.adapters.http_connection import ConnectionFault, HttpAnswer, HttpConnection, Request
+from proxy.adapters.http_pool import ConnectionPool
+from proxy.adapters.upstream_connection import UpstreamConnection, codings, dial
 from proxy.core.breaker import Breaker
 from proxy.core.http_request import HttpRequest
 from proxy.core.tool import Upstream
@@ -24,11 +23,10 @@ from proxy.model import Response, SpanContext
 from proxy.ports import Clock
 
 BULKHEAD = 128  # requests under way to one upstream
-_CONNECTIONS = 3  # tried for one request if each is spoiled before it is used
-_DNS_SECONDS = 10
-_NO_TIMEOUT = aiohttp.ClientTimeout(total=None)
-_REPEATED = (aiohttp.ClientOSError, aiohttp.ServerDisconnectedError)
-_HEADERS = {"User-Agent": "sidegate/0.1", "Accept-Encoding": "identity"}
+_KEEP = 15.0  # seconds that an idle connection is kept: shorter than what servers do, so that few die under a request
+_FIXED = (("User-Agent", "sidegate/0.1"), ("Accept-Encoding", "identity"))
+_TARGET = re.compile(r"/[!-~]*")
+_HEADER = re.compile(r"[!-9;-~]+: [\t -~]*")  # RFC 9110 section 5.5 without what is obsolete in it: one line each
 
 
 class Kind(Enum):
@@ -61,12 +59,11 @@ class Delivery:
 
     ever_sent: bool = False  # a byte may have been sent, by this or an earlier attempt
     sent: bool = False  # the same, by this attempt
-    admitted: bool = False  # this attempt has its place among those under way
     status: int | None = None  # of this attempt's answer
 
     def begin(self) -> None:
         """A new attempt."""
-        self.sent, self.admitted, self.status = False, False, None
+        self.sent, self.status = False, None
 
     def mark_sent(self) -> None:
         """From now on something may have arrived."""
@@ -87,37 +84,13 @@ class Outbound:
 
 @dataclass(slots=True, kw_only=True)
 class _Lane:
-    session: aiohttp.ClientSession
-    bulkhead: asyncio.Semaphore
+    """What one upstream is reached by. `prefix`: the path of its base URL; `host`: its Host header."""
+
+    url: str
+    prefix: str
+    host: str
+    pool: ConnectionPool
     breaker: Breaker = field(default_factory=Breaker)
-
-
-# aiohttp makes the request object; this is how it knows whose it is. Set and read within one task.
-_under_way: ContextVar[Delivery] = ContextVar("_under_way")
-
-
-class _DroppedError(Exception):
-    """Stands for the exceptions on which aiohttp would send again."""
-
-
-class _SpoiledError(Exception):
-    """The connection holds bytes that answer no request; nothing was sent on it."""
-
-
-class _Request(aiohttp.ClientRequest):
-    async def send(self, conn: Connection) -> aiohttp.ClientResponse:
-        if conn.protocol is None or conn.protocol.should_close:
-            raise _SpoiledError
-        _under_way.get().mark_sent()
-        return await super().send(conn)
-
-
-class _Answer(aiohttp.ClientResponse):
-    async def start(self, connection: Connection) -> aiohttp.ClientResponse:
-        try:
-            return await super().start(connection)
-        except _REPEATED as e:
-            raise _DroppedError from e
 
 
 class HttpExchange:
@@ -151,12 +124,16 @@ class HttpExchange:
         """Close all connections."""
         lanes, self._lanes = self._lanes, {}
         for lane in lanes.values():
-            await lane.session.close()
+            lane.pool.close()
+        await asyncio.sleep(0)  # sockets are closed in the loop's next turn
 
     def _lane(self, upstream: Upstream) -> _Lane:
-        lane = self._lanes.get(upstream.name)
-        if lane is None:
-            lane = _Lane(session=_session(), bulkhead=asyncio.Semaphore(self._bulkhead))
+        lane, url = self._lanes.get(upstream.name), upstream.url or ""
+        if lane is None or lane.url != url:
+            before, lane = lane, _lane(url, self._bulkhead)
+            if before is not None:  # the catalog names another place now: what is under way there ends by itself
+                before.pool.close_idle()
+                lane.breaker = before.breaker
             self._lanes[upstream.name] = lane
         return lane
 
@@ -171,98 +148,88 @@ def request_headers(media_type: str, trace: SpanContext, credential: Credential 
     return headers
 
 
-def _session() -> aiohttp.ClientSession:
-    return aiohttp.ClientSession(
-        connector=aiohttp.TCPConnector(limit=0, ttl_dns_cache=_DNS_SECONDS),
-        cookie_jar=aiohttp.DummyCookieJar(),
-        headers=_HEADERS,
-        timeout=_NO_TIMEOUT,
-        request_class=_Request,
-        response_class=_Answer,
-        trust_env=False,
-        auto_decompress=False,
-    )
+def _lane(url: str, places: int) -> _Lane:
+    parts = urlsplit(url)
+    host, secure = parts.hostname or "", parts.scheme == "https"
+    port = parts.port or (443 if secure else 80)
+
+    async def connect(connection: HttpConnection) -> None:
+        await dial(connection, host, port, secure=secure)
+
+    pool = ConnectionPool(connect, places=places, keep=_KEEP, kind=UpstreamConnection)
+    return _Lane(url=url, prefix=parts.path, host=parts.netloc, pool=pool)
 
 
 async def _in_time(lane: _Lane, outbound: Outbound) -> Response:
+    delivery = outbound.delivery
     try:
-        async with asyncio.timeout_at(outbound.deadline), lane.bulkhead:
-            outbound.delivery.admitted = True
-            return await _once(lane.session, outbound)
-    except TimeoutError:
-        if outbound.delivery.admitted:
-            raise FaultError(Kind.TIMEOUT, "did not answer in time") from None
-        raise FaultError(Kind.OVERLOADED, "has too many calls under way") from None
+        answer = await lane.pool.send(_encoded(lane, outbound), sending=delivery.mark_sent)
+    except ConnectionFault as fault:
+        delivery.status = fault.status
+        raise _broken(fault, outbound) from None
+    except (OSError, ValueError) as e:
+        raise _unreachable(e) from None
+    delivery.status = answer.status
+    return _response(answer)
 
 
-async def _once(session: aiohttp.ClientSession, outbound: Outbound) -> Response:
-    _under_way.set(outbound.delivery)
-    try:
-        answer = await _answer(session, outbound)
-        outbound.delivery.status = answer.status
-        try:
-            return await _read(answer, outbound.cap)
-        finally:
-            answer.close()  # after a complete answer the connection is in the pool already, and this does nothing
-    except FaultError:
-        raise
-    except Exception as e:  # noqa: BLE001 - whatever the library trips over: once a byte is sent, the outcome is not known
-        raise _fault(e, outbound.delivery) from None
+def _encoded(lane: _Lane, outbound: Outbound) -> Request:
+    """Raises ValueError for a header that HTTP cannot carry."""
+    request, body = outbound.request, outbound.request.body
+    headers = [("Host", lane.host), *_FIXED, *outbound.headers.items(), *request.headers]
+    if body is not None:
+        headers.append(("Content-Length", str(len(body))))
+    target, lines = f"{lane.prefix}{request.target}", [f"{name}: {value}" for name, value in headers]
+    if _TARGET.fullmatch(target) is None or not all(map(_HEADER.fullmatch, lines)):
+        raise ValueError("a path or header that HTTP cannot carry")
+    head = "\r\n".join((f"{request.method} {target} HTTP/1.1", *lines, "", ""))
+    return Request(
+        data=head.encode() + (body or b""),
+        most=outbound.cap,
+        deadline=outbound.deadline,
+        head_only=request.method == "HEAD",
+    )
 
 
-async def _answer(session: aiohttp.ClientSession, outbound: Outbound) -> aiohttp.ClientResponse:
-    request = outbound.request
-    url = URL(f"{outbound.upstream.url}{request.target}", encoded=True)
-    headers = outbound.headers | dict(request.headers)
-    for _ in range(_CONNECTIONS):
-        try:
-            return await session.request(request.method, url, data=request.body, headers=headers, allow_redirects=False)
-        except _SpoiledError:
-            continue
-    raise _SpoiledError
-
-
-async def _read(answer: aiohttp.ClientResponse, cap: int) -> Response:
-    if not 200 <= answer.status < 600 or 300 <= answer.status < 400:
-        what = "a redirect, which is not followed" if 300 <= answer.status < 400 else f"HTTP status {answer.status}"
+def _response(answer: HttpAnswer) -> Response:
+    status = answer.status
+    if not 200 <= status < 600 or 300 <= status < 400:
+        what = "a redirect, which is not followed" if 300 <= status < 400 else f"HTTP status {status}"
         raise FaultError(Kind.REDIRECT, f"answered with {what}")
-    if _encodings(answer) - {"identity", "chunked", ""}:
+    if codings(answer.headers):
         raise FaultError(Kind.UNREADABLE, "answered in a compressed form that was not asked for")
-    types = set(answer.headers.getall("Content-Type", ()))
+    types = {value.strip() for value in answer.values(b"content-type")}
     if len(types) > 1:
         raise FaultError(Kind.UNREADABLE, "answered with several content types at once")
-    body = bytearray()
-    if (answer.content_length or 0) <= cap:
-        async for piece in answer.content.iter_any():
-            body += piece
-            if len(body) > cap:
-                break
-        else:
-            media_type = "".join(types).partition(";")[0].strip().lower()
-            return Response(status=answer.status, media_type=media_type, body=bytes(body))
-    raise FaultError(Kind.UNREADABLE, f"answered with more than {cap} bytes, which is more than is read")
+    media_type = "".join(types).partition(";")[0].strip().lower()
+    return Response(status=status, media_type=media_type, body=answer.body)
 
 
-def _encodings(answer: aiohttp.ClientResponse) -> set[str]:
-    lines = [*answer.headers.getall("Content-Encoding", ()), *answer.headers.getall("Transfer-Encoding", ())]
-    return {coding.strip().lower() for line in lines for coding in line.split(",")}
+def _broken(fault: ConnectionFault, outbound: Outbound) -> FaultError:
+    match fault.cause:
+        case "busy":
+            return FaultError(Kind.OVERLOADED, "has too many calls under way")
+        case "timeout":
+            return FaultError(Kind.TIMEOUT, "did not answer in time")
+        case "too_large":
+            return FaultError(
+                Kind.UNREADABLE, f"answered with more than {outbound.cap} bytes, which is more than is read"
+            )
+    when = "before its answer" if fault.status is None else "in the middle of its answer"
+    return FaultError(Kind.BROKEN, f"broke off {when}", cause=fault.cause)
 
 
-def _fault(error: Exception, delivery: Delivery) -> FaultError:
-    cause = type(error.__cause__ or error).__name__
-    if delivery.sent:
-        when = "before its answer" if delivery.status is None else "in the middle of its answer"
-        return FaultError(Kind.BROKEN, f"broke off {when}", cause=cause)
+def _unreachable(error: Exception) -> FaultError:
     match error:
-        case aiohttp.ClientConnectorDNSError():
+        case socket.gaierror():
             what = "its name could not be resolved"
-        case aiohttp.ClientSSLError():
+        case ssl.SSLError():
             what = "no trusted TLS connection could be made"
-        case aiohttp.ClientConnectorError(os_error=ConnectionRefusedError()):
+        case ConnectionRefusedError():
             what = "the connection was refused"
         case _:
             what = "no connection could be made"
-    return FaultError(Kind.UNREACHABLE, f"could not be reached: {what}", cause=cause)
+    return FaultError(Kind.UNREACHABLE, f"could not be reached: {what}", cause=type(error).__name__)
 
 
 def _healthy(kind: Kind, status: int | None) -> bool | None:

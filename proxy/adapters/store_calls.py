@@ -9,8 +9,9 @@ from proxy.core.conversation import IMPLICIT, Conversation
 from proxy.core.hold_rules import deadline, refuse_spending
 from proxy.core.reservation import Reservation, facts_below, new_reservation
 from proxy.core.tool import CheckedCall
+from proxy.earlier import Outcome
 from proxy.errors import Code, Ran, Refusal
-from proxy.model import Caller, Facts, Outcome
+from proxy.model import Caller, Facts
 from proxy.ports import Clock
 
 _REMEMBERED_ENDS = 10_000

@@ -11,8 +11,8 @@ from typing import Any
 
 from proxy.core.registry import Registered
 from proxy.core.state_json import earlier_from_json, registered_from_json, registered_to_json
+from proxy.earlier import EarlierCall, Outcome
 from proxy.errors import MEANINGS, Code, Meaning, Ran, Retry
-from proxy.model import EarlierCall, Outcome
 
 IMPLICIT = "~implicit"
 KEPT_CALLS = 50

@@ -8,8 +8,8 @@ from typing import Any
 from proxy.core.conversation import IMPLICIT, Conversation
 from proxy.core.review import Review, ReviewStatus
 from proxy.core.state_json import agent_to_json, review_from_json, review_to_json, time_from_json
+from proxy.earlier import EarlierCall, Outcome
 from proxy.errors import Code, Refusal
-from proxy.model import EarlierCall, Outcome
 
 # Bounds of an approval with scope `conversation`.
 MAX_USES = 10

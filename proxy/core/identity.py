@@ -6,7 +6,7 @@ the attacker.
 
 import hashlib
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from urllib.parse import unquote
 
@@ -32,18 +32,25 @@ _STATE_KEY = r"(?:[a-z][a-z0-9_*/-]{0,255}|[a-z0-9][a-z0-9_*/-]{0,240}@[a-z][a-z
 _STATE_MEMBER = re.compile(rf"({_STATE_KEY})=[\x20-\x2b\x2d-\x3c\x3e-\x7e]{{0,255}}[\x21-\x2b\x2d-\x3c\x3e-\x7e]")
 _MAX_STATE = 1024  # characters; a vendor may rely on 512
 
-Headers = Sequence[tuple[str, str]]
+_CARRIERS = frozenset(
+    {HANDLE_HEADER, CONVERSATION_HEADER, PATIENCE_HEADER, "authorization", "baggage", "traceparent", "tracestate"}
+)
+
+Headers = Iterable[tuple[str, str]]
+_Carriers = Mapping[str, Sequence[str]]  # by name in lower case; only those that were sent
 
 
 def present(headers: Headers, path_handle: str | None = None) -> Presented:
     """Collect the carriers of a request. Raises Refusal invalid_call (malformed), conflicting_conversation (disagreeing)."""
-    handle = _agreed([*_values(headers, HANDLE_HEADER), *([] if path_handle is None else [path_handle])], "handles")
+    carriers = _carriers(headers)
+    handles = carriers.get(HANDLE_HEADER, ())
+    handle = _agreed(handles if path_handle is None else [*handles, path_handle], "handles")
     if handle is not None and _HANDLE.fullmatch(handle) is None:
         raise _invalid(
             "the conversation handle is not one that this sidecar gave", fix="send the handle as it was answered"
         )
-    token = _bearer(_values(headers, "authorization"))
-    conversation = _agreed([*_values(headers, CONVERSATION_HEADER), *_baggage(headers)], "conversation ids")
+    token = _bearer(carriers.get("authorization", ()))
+    conversation = _agreed([*carriers.get(CONVERSATION_HEADER, ()), *_baggage(carriers)], "conversation ids")
     if conversation is not None:
         check_id(conversation)
     if conversation is not None and token is None and handle is None:
@@ -52,8 +59,8 @@ def present(headers: Headers, path_handle: str | None = None) -> Presented:
         handle=handle,
         token=token,
         conversation=conversation,
-        trace=_trace(headers),
-        patience=_patience(headers),
+        trace=_trace(carriers),
+        patience=_patience(carriers),
     )
 
 
@@ -146,12 +153,17 @@ def conflicting(why: str) -> Refusal:
     return Refusal(Code.CONFLICTING_CONVERSATION, why, fix="send one handle, or one token and one conversation id")
 
 
-def _values(headers: Headers, name: str) -> list[str]:
-    return [value.strip(" \t") for key, value in headers if key.lower() == name]
+def _carriers(headers: Headers) -> _Carriers:
+    found: dict[str, list[str]] = {}
+    for key, value in headers:
+        name = key.lower()
+        if name in _CARRIERS:
+            found.setdefault(name, []).append(value.strip(" \t"))
+    return found
 
 
 def _agreed(values: Sequence[str], what: str) -> str | None:
-    if len(set(values)) > 1:
+    if len(values) > 1 and len(set(values)) > 1:
         raise conflicting(f"the request carries two different {what}")
     return values[0] if values else None
 
@@ -170,17 +182,17 @@ def _bearer(values: Sequence[str]) -> str | None:
     return match[1]
 
 
-def _baggage(headers: Headers) -> Iterator[str]:
-    for header in _values(headers, "baggage"):
+def _baggage(carriers: _Carriers) -> Iterator[str]:
+    for header in carriers.get("baggage", ()):
         for member in header.split(","):
             key, equals, value = member.partition(";")[0].partition("=")  # properties follow the semicolon
             if equals and key.strip(" \t") in BAGGAGE_KEYS:
                 yield unquote(value.strip(" \t"))
 
 
-def _trace(headers: Headers) -> SpanContext | None:
-    parents = _values(headers, "traceparent")
-    return span_context(parents[0], ",".join(_values(headers, "tracestate"))) if len(parents) == 1 else None
+def _trace(carriers: _Carriers) -> SpanContext | None:
+    parents = carriers.get("traceparent", ())
+    return span_context(parents[0], ",".join(carriers.get("tracestate", ()))) if len(parents) == 1 else None
 
 
 def _state(tracestate: str) -> str:
@@ -192,8 +204,8 @@ def _state(tracestate: str) -> str:
     return ",".join(members) if len(keys) == len(members) <= 32 else ""
 
 
-def _patience(headers: Headers) -> float | None:
-    given = _agreed(_values(headers, PATIENCE_HEADER), "patiences")
+def _patience(carriers: _Carriers) -> float | None:
+    given = _agreed(carriers.get(PATIENCE_HEADER, ()), "patiences")
     if given is None:
         return None
     if _PATIENCE.fullmatch(given) is None or float(given) > MAX_PATIENCE:

@@ -10,7 +10,7 @@ from proxy.core import strict_json
 from proxy.core.digest import mask
 from proxy.core.review import Approval
 from proxy.core.tool import CheckedCall, Tool
-from proxy.model import Agent, Caller, EarlierCall, Facts, History, Principal, Registration, Resource, ToolCall
+from proxy.model import Agent, Caller, Facts, History, Principal, Registration, Resource, ToolCall
 
 SHOWN_CALLS = 20
 _CALLS, _AFTER_CALLS = b'"calls":[', b'],"calls_complete":'
@@ -110,18 +110,6 @@ def principal_facts(principal: Principal, counters: Mapping[str, int]) -> dict[s
     }
 
 
-def earlier_facts(call: EarlierCall) -> dict[str, Any]:
-    """One earlier call, for reviewers; the input document has the same, written by orjson from the value itself."""
-    return {
-        "seq": call.seq,
-        "tool": call.tool,
-        "system": call.system,
-        "effect": call.effect,
-        "labels": call.labels,
-        "outcome": call.outcome,
-    }
-
-
 def timestamp(moment: datetime) -> str:
     """RFC 3339 in UTC with microseconds."""
     return f"{moment.isoformat(timespec='microseconds')[:-6]}Z"  # a third of strftime's time; all our times are in UTC
@@ -153,6 +141,6 @@ def _conversation(caller: Caller, history: History) -> dict[str, Any]:
         "marks": history.marks,
         "tools": {name: {"ok": count.ok, "started": count.started} for name, count in history.tools.items()},
         "counters": history.counters,
-        "calls": history.calls,
+        "calls": [call.facts for call in history.calls],
         "calls_complete": history.calls_complete,
     }

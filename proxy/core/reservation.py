@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from proxy.core.conversation import IMPLICIT, Conversation, add
 from proxy.core.hold_rules import Hold
 from proxy.core.tool import CheckedCall
-from proxy.model import Caller, EarlierCall, Facts, History, Outcome, ToolCount
+from proxy.earlier import EarlierCall, Outcome
+from proxy.model import Caller, Facts, History, ToolCount
 
 SHOWN_CALLS = 20
 

@@ -6,7 +6,8 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
-from proxy.model import Agent, Dialect, EarlierCall, Principal
+from proxy.earlier import EarlierCall
+from proxy.model import Agent, Dialect, Principal
 
 
 class ReviewStatus(StrEnum):

@@ -22,7 +22,7 @@ from proxy.core.conversation import (
 from proxy.core.hold_rules import Hold, hold_from_json, hold_from_record, hold_to_json, resolved, spent
 from proxy.core.review import ReviewStatus
 from proxy.core.state_json import registered_from_json
-from proxy.model import Outcome
+from proxy.earlier import Outcome
 
 CONCLUDED_REVIEWS = 1000  # kept to answer late questions; the journal has all
 ATTACHED_CALLS = 20

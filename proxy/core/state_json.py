@@ -6,7 +6,8 @@ from typing import Any
 
 from proxy.core.registry import Registered
 from proxy.core.review import Review, ReviewStatus
-from proxy.model import Agent, Dialect, EarlierCall, Outcome, Principal, Registration
+from proxy.earlier import EarlierCall, Outcome
+from proxy.model import Agent, Dialect, Principal, Registration
 
 Json = dict[str, Any]
 

@@ -10,13 +10,13 @@ import orjson
 from proxy.core.policy_input import agent_facts, compact
 from proxy.core.review import Approval
 from proxy.core.tool import CheckedCall, Snapshot
+from proxy.earlier import Outcome
 from proxy.errors import Code, Ran, Refusal
 from proxy.model import (
     Answer,
     Caller,
     Decision,
     Facts,
-    Outcome,
     Presented,
     Reason,
     Result,

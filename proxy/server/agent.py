@@ -148,7 +148,7 @@ class AgentPort:
         """What the request brings, or why it is not even looked at (kept apart, since a refused call is recorded, too)."""
         try:
             self._refuse_browsers(request)
-            pairs = [(name.decode("latin-1"), value.decode("latin-1")) for name, value in request.raw_headers]
+            pairs = ((name.decode("latin-1"), value.decode("latin-1")) for name, value in request.raw_headers)
             return present(pairs, request.match_info.get("handle")), None
         except Refusal as refusal:
             return Presented(), refusal
@@ -176,6 +176,12 @@ class AgentPort:
             raise Refusal(Code.INVALID_CALL, "the content type must be application/json")
         if (request.charset or "utf-8").lower() != "utf-8":
             raise Refusal(Code.INVALID_CALL, "the charset must be utf-8")
+        if (
+            request.content.is_eof()
+            and request.content_length is not None
+            and request.content_length <= self.body_bytes
+        ):
+            return await request.read()  # it came with its head, as most do: nothing to wait for
         try:
             # Also the end of a body whose framing broke while it was read: aiohttp tells its reader nothing of that.
             async with asyncio.timeout(BODY_SECONDS):

@@ -8,7 +8,7 @@ import orjson
 from aiohttp import web
 
 from proxy.core import strict_json
-from proxy.core.policy_input import agent_facts, earlier_facts, timestamp
+from proxy.core.policy_input import agent_facts, timestamp
 from proxy.core.review import Review, ReviewStatus
 from proxy.core.reviewer import refuse_unless_operator, refuse_unless_reviewer
 from proxy.errors import Code, Refusal
@@ -138,7 +138,7 @@ def review_document(review: Review, *, whole: bool = True) -> dict[str, Any]:
             "arguments": orjson.Fragment(review.arguments),
             "arguments_masked": not review.replayable,
             "agent_says": review.reason,
-            "earlier_calls": [earlier_facts(call) for call in review.earlier],
+            "earlier_calls": [call.facts for call in review.earlier],
             "scope": review.scope,
             "policy_revision": review.policy_revision,
             "trace_id": review.trace_id,

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import uvloop
 
+from proxy.adapters.http_connection import HttpConnection, Request
 from proxy.adapters.opa_transport import OpaFault, SidecarOpaClient, split_address
 from tests.contracts.aiohttp_opa import AiohttpOpaClient
 from tests.contracts.opa_server import RunningOpa, Talk, byte_server, http, running_opa, until
@@ -71,8 +72,11 @@ class TestSidecarOpaClient(TransportContract):
 
     async def test_bytes_between_an_answer_and_its_reading_end_the_connection(self) -> None:
         async with byte_server(then_wait(b"")) as server, SidecarOpaClient(server.address) as client:
-            connection = await client._connect()
-            call = asyncio.create_task(connection.exchange(b"GET / HTTP/1.1\r\n\r\n"))
+            connection, soon = HttpConnection(lambda _: None), asyncio.get_running_loop().time() + 60
+            await client._connect(connection)
+            call = asyncio.create_task(
+                connection.exchange(Request(data=b"GET / HTTP/1.1\r\n\r\n", most=9, deadline=soon))
+            )
             await until(lambda: len(server.requests) == 1)
             connection.data_received(http(b"1"))
             connection.data_received(http(b"2"))

@@ -21,11 +21,11 @@ from proxy.core.registry import Registered
 from proxy.core.results import check_result
 from proxy.core.tool import CheckedCall, Snapshot
 from proxy.core.trail import Trail, intent_record, terminal_record
+from proxy.earlier import Outcome
 from proxy.model import (
     Agent,
     Caller,
     Facts,
-    Outcome,
     Presented,
     Principal,
     Registration,

@@ -15,7 +15,7 @@ from typing import Any
 
 from proxy.adapters.store_embedded import EmbeddedStore
 from proxy.core.trail import Trail, intent_record, terminal_record
-from proxy.model import Outcome
+from proxy.earlier import Outcome
 from tests.benchmarks.inside import CALLER, Parts, parts, store
 from tests.benchmarks.load import percentile
 from tests.benchmarks.report import Report, Row, Verdict, command, median

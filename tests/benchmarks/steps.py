@@ -27,8 +27,9 @@ from proxy.core.permit import grant
 from proxy.core.policy_input import masked_arguments
 from proxy.core.results import check_result
 from proxy.core.trail import intent_record, terminal_record
+from proxy.earlier import EarlierCall, Outcome
 from proxy.identify import Identify
-from proxy.model import EarlierCall, Facts, History, Outcome, Presented, Response, ToolCount
+from proxy.model import Facts, History, Presented, Response, ToolCount
 from proxy.server.rescue import answered
 from proxy.settings import Tokens
 from proxy.telemetry import names

@@ -7,8 +7,9 @@ from datetime import timedelta
 import pytest
 
 from proxy.core.tool import Tool
+from proxy.earlier import EarlierCall, Outcome
 from proxy.errors import Code
-from proxy.model import Caller, EarlierCall, Outcome, ToolCount
+from proxy.model import Caller, ToolCount
 from tests.contracts.store_kit import Place, Store, hold, refusing, register, run
 from tests.contracts.store_values import caller, checked, fresh, intent, refused, registered, review, terminal, tool
 

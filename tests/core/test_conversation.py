@@ -14,8 +14,9 @@ from proxy.core.conversation import (
     ended_as,
     take_back,
 )
+from proxy.earlier import Outcome
 from proxy.errors import Code
-from proxy.model import Facts, Outcome
+from proxy.model import Facts
 from tests.contracts.store_values import NOON, NOTHING, caller, checked, intent, registered, tool
 
 

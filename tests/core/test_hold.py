@@ -10,8 +10,9 @@ from proxy.core.hold import approval_of, hold_refusal, new_review
 from proxy.core.review import Approval, Review, ReviewStatus
 from proxy.core.tool import Argument
 from proxy.core.trail import Trail
+from proxy.earlier import EarlierCall, Outcome
 from proxy.errors import Code, Ran, Refusal, Retry
-from proxy.model import Decision, Dialect, EarlierCall, Effect, Facts, Outcome, Reason, Registration, ToolEffect
+from proxy.model import Decision, Dialect, Effect, Facts, Reason, Registration, ToolEffect
 from tests.contracts.store_values import NOON, NOTHING, caller, checked, review, tool
 from tests.telemetry.samples import ALLOWED, CALL, PARENT, trail
 

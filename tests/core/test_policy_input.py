@@ -16,7 +16,6 @@ from proxy.core.policy_input import (
     SHOWN_CALLS,
     compact,
     decision_input,
-    earlier_facts,
     masked_arguments,
     principal_facts,
     timestamp,
@@ -24,15 +23,14 @@ from proxy.core.policy_input import (
 )
 from proxy.core.review import Approval
 from proxy.core.tool import Argument, CheckedCall, Tool
+from proxy.earlier import EarlierCall, Outcome
 from proxy.model import (
     Agent,
     Arguments,
     Caller,
     Dialect,
-    EarlierCall,
     Facts,
     History,
-    Outcome,
     Principal,
     Registration,
     Resource,
@@ -171,14 +169,14 @@ def test_whatever_the_facts_are_the_document_is_as_the_schema_of_the_policies_sa
     assert tree["call"]["arguments"] == json.loads(call.arguments.raw)
     assert b'"arguments":' + call.arguments.raw in document
     assert tree["conversation"]["calls_complete"] is history.calls_complete
-    assert tree["conversation"]["calls"] == [json.loads(orjson.dumps(earlier_facts(c))) for c in history.calls]
+    assert tree["conversation"]["calls"] == [json.loads(orjson.dumps(c.facts)) for c in history.calls]
 
 
 def rebuilt(record: Any, journal: list[EarlierCall]) -> Any:
     """The document as it was sent, from its record and the calls of the conversation: what a reader has to do."""
     span = record["conversation"]["calls"] or {"first": 0, "last": -1}
     taken = [c for c in journal if c.seq in span.get("held", ()) or span["first"] <= c.seq <= span["last"]]
-    conversation = {**record["conversation"], "calls": [json.loads(orjson.dumps(earlier_facts(c))) for c in taken]}
+    conversation = {**record["conversation"], "calls": [json.loads(orjson.dumps(c.facts)) for c in taken]}
     return {**record, "conversation": conversation}
 
 

@@ -5,7 +5,8 @@ from hypothesis import strategies as st
 
 from proxy.core.conversation import Conversation
 from proxy.core.reservation import Reservation, facts_below, new_reservation
-from proxy.model import Outcome, ToolCount
+from proxy.earlier import Outcome
+from proxy.model import ToolCount
 from tests.contracts.store_values import caller, checked, registered, tool
 from tests.core.test_hold_rules import approved
 

@@ -151,6 +151,7 @@ class Rows(dict[tuple[str, str], bytes]):
             else:
                 self[key] = orjson.dumps(row)
         state.dirty.clear()
+        state.unsaved.clear()
 
     def loaded(self, seq: int, day: str) -> State:
         state = State(seq=seq, day=day, fetch=self.conversation)

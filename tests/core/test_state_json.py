@@ -12,7 +12,8 @@ from proxy.core.state_json import (
     review_from_json,
     review_to_json,
 )
-from proxy.model import Agent, EarlierCall, Outcome, Principal, Registration
+from proxy.earlier import EarlierCall, Outcome
+from proxy.model import Agent, Principal, Registration
 from tests.contracts.store_values import NOON, caller, checked, registered, review, tool
 
 ADA = Principal(

@@ -12,8 +12,9 @@ from proxy.core.policy_input import decision_input
 from proxy.core.review import Approval
 from proxy.core.state_records import missing_keys
 from proxy.core.trail import MAX_TOOL_NAME, Trail, durable_before_sending, intent_record, outcome_of, terminal_record
+from proxy.earlier import Outcome
 from proxy.errors import Code, Ran, Refusal
-from proxy.model import Dialect, Effect, Facts, Outcome, Result, ToolCall, ToolEffect, UnreadableCall
+from proxy.model import Dialect, Effect, Facts, Result, ToolCall, ToolEffect, UnreadableCall
 from tests.contracts.store_values import NOON, NOTHING
 from tests.telemetry.samples import (
     ALLOWED,

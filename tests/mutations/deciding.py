@@ -54,7 +54,7 @@ GUARDS: tuple[Guard, ...] = (
     ),
     guard(
         "a second answer reaches no other call",
-        "proxy/adapters/opa_transport.py",
+        "proxy/adapters/http_connection.py",
         "        if self._answer is not None:\n            self._fault",
         "        if False:\n            self._fault",
         "adapters/test_opa_transport.py",

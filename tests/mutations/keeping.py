@@ -9,7 +9,7 @@ GUARDS: tuple[Guard, ...] = (
     guard(
         "carriers that disagree are refused",
         "proxy/core/identity.py",
-        "    if len(set(values)) > 1:\n",
+        "    if len(values) > 1 and len(set(values)) > 1:\n",
         "    if False:\n",
         "core/test_identity.py",
     ),

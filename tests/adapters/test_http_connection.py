@@ -1,0 +1,60 @@
+"""One connection: what neither OPA's transport nor the upstreams' exchange tests by itself."""
+
+import asyncio
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+import uvloop
+
+from proxy.adapters.http_connection import HttpConnection, Request
+
+REQUEST = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
+ANSWER = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
+
+
+@contextmanager
+def threaded_server(answered: threading.Event) -> Iterator[int]:
+    """Answers one request from a thread of its own, so that it can while the loop is busy; its port."""
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+
+        def serve() -> None:
+            accepted, _ = listening.accept()
+            with accepted:
+                accepted.recv(4096)
+                accepted.sendall(ANSWER)
+                answered.set()
+                accepted.recv(4096)
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        yield listening.getsockname()[1]
+        thread.join(10)
+
+
+@pytest.mark.parametrize("factory", [uvloop.new_event_loop, asyncio.new_event_loop])
+def test_an_answer_that_lay_in_time_behind_a_busy_loop_is_not_late(factory: object) -> None:
+    answered = threading.Event()
+
+    async def ask(port: int) -> bytes:
+        loop = asyncio.get_running_loop()
+        connection = HttpConnection(lambda _: None)
+        await loop.create_connection(lambda: connection, "127.0.0.1", port)
+        deadline = loop.time() + 0.05
+
+        def busy() -> None:
+            answered.wait(5)
+            while time.monotonic() < deadline + 0.02:
+                pass
+
+        loop.call_soon(busy)  # runs when the request has been written, before its answer is looked for
+        try:
+            return (await connection.exchange(Request(data=REQUEST, most=100, deadline=deadline))).body
+        finally:
+            connection.abort()
+
+    with threaded_server(answered) as port, asyncio.Runner(loop_factory=factory) as runner:  # type: ignore[arg-type]  # parametrized
+        assert runner.run(ask(port)) == b"ok"

@@ -1,0 +1,74 @@
+"""A pool of kept connections: what neither OPA's transport nor the upstreams' exchange tests by itself."""
+
+import asyncio
+import math
+
+import pytest
+
+from proxy.adapters.http_connection import ConnectionFault, HttpConnection, Request
+from proxy.adapters.http_pool import ConnectionPool
+from tests.adapters.byte_server import answer, hang, raw, serving
+
+
+def pool_to(port: int, *, keep: float = math.inf) -> ConnectionPool:
+    async def connect(connection: HttpConnection) -> None:
+        await asyncio.get_running_loop().create_connection(lambda: connection, "127.0.0.1", port)
+
+    return ConnectionPool(connect, places=2, keep=keep)
+
+
+def request(seconds: float = 5.0) -> Request:
+    deadline = asyncio.get_running_loop().time() + seconds
+    return Request(data=b"GET / HTTP/1.1\r\nHost: a\r\n\r\n", most=100, deadline=deadline)
+
+
+async def test_an_idle_connection_is_kept_so_long_and_then_closed() -> None:
+    async with serving() as server:
+        server.script = [answer()]
+        pool = pool_to(server.port, keep=0.05)
+        await pool.send(request())
+        await pool.send(request())
+        assert server.connections == 1
+        await asyncio.wait_for(server.closed.wait(), 5)
+        await pool.send(request())
+        assert server.connections == 2
+        pool.close()
+
+
+async def test_after_its_deadline_nothing_is_sent() -> None:
+    async with serving() as server:
+        server.script = [answer()]
+        pool, sent = pool_to(server.port), list[int]()
+        with pytest.raises(ConnectionFault, match="timeout"):
+            await pool.send(request(-1), sending=lambda: sent.append(1))
+        assert (sent, server.received) == ([], [])
+
+
+async def test_a_request_is_repeated_only_on_demand_and_only_if_nothing_was_heard() -> None:
+    async with serving() as server:
+        server.script = [answer(), raw(b"", then="close"), answer(b"again")]
+        pool = pool_to(server.port)
+        await pool.send(request())
+        assert (await pool.send(request(), again=True)).body == b"again"
+        server.script = [raw(b"", then="close"), answer()]
+        with pytest.raises(ConnectionFault, match="closed"):
+            await pool.send(request())
+        server.script = [answer(), raw(b"HTTP/1.1 2", then="close")]
+        await pool.send(request())
+        with pytest.raises(ConnectionFault, match="closed") as caught:
+            await pool.send(request(), again=True)
+        assert caught.value.heard
+        pool.close()
+
+
+async def test_closing_ends_what_is_under_way_and_closing_what_is_idle_does_not() -> None:
+    async with serving() as server:
+        server.script = [hang()]
+        pool = pool_to(server.port)
+        under_way = asyncio.create_task(pool.send(request()))
+        await server.until_received(1)
+        pool.close_idle()
+        assert not under_way.done()
+        pool.close()
+        with pytest.raises(ConnectionFault, match="closed"):
+            await under_way
