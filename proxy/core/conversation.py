@@ -159,7 +159,7 @@ def conversation_to_json(conversation: Conversation) -> dict[str, Any]:
         "marks": c.marks,
         "tools": c.tools,
         "counters": c.counters,
-        "calls": list(c.calls),  # orjson writes them as objects, in a fifth of the time that rows take
+        "calls": [call.facts for call in c.calls],
         "total": c.total,
         "failures": c.failures,
         "rejections": c.rejections,

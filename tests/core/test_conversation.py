@@ -2,6 +2,7 @@
 
 from datetime import timedelta
 
+import orjson
 import pytest
 
 from proxy.core.conversation import (
@@ -92,4 +93,4 @@ def test_a_conversation_comes_back_from_its_row() -> None:
     conversation.held(5, NOON)
     conversation.answered("digest", Code.DENIED, ok=False)
     conversation.handed = 9
-    assert conversation_from_json(conversation_to_json(conversation)) == conversation
+    assert conversation_from_json(orjson.loads(orjson.dumps(conversation_to_json(conversation)))) == conversation
