@@ -1,0 +1,121 @@
+{{- define "sidegate.name" -}}
+{{ printf "%s-sidegate" .Release.Name | trunc 52 | trimSuffix "-" }}
+{{- end }}
+
+{{- define "sidegate.labels" -}}
+app.kubernetes.io/name: sidegate
+app.kubernetes.io/instance: {{ .Release.Name }}
+app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
+app.kubernetes.io/managed-by: {{ .Release.Service }}
+helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
+{{- end }}
+
+{{- /* (list image, what): the reference, or a sentence. */ -}}
+{{- define "sidegate.image" -}}
+{{- $image := index . 0 -}}{{- $what := index . 1 -}}
+{{- if not $image.repository }}{{ fail (printf "%s.repository: say where the image is; deploy/Dockerfile builds it" $what) }}{{ end -}}
+{{- if $image.digest -}}
+{{ $image.repository }}@{{ $image.digest }}
+{{- else if $image.tag -}}
+{{ $image.repository }}:{{ $image.tag }}
+{{- else -}}
+{{ fail (printf "%s: set digest (better) or tag" $what) }}
+{{- end -}}
+{{- end }}
+
+{{- define "sidegate.policyBundle" -}}
+{{- $b := .Values.policy.bundle -}}
+{{- if and .Values.policy.source (or $b.configMap $b.url) }}{{ fail "policy: set source or bundle, not both" }}{{ end -}}
+{{- if and $b.configMap $b.url }}{{ fail "policy.bundle: set configMap or url, not both" }}{{ end -}}
+{{- if not (or .Values.policy.source $b.configMap $b.url) -}}
+{{- fail "policy: set source (policy.yaml) or bundle (what `sidegate policy build` made); without a policy nothing is allowed" -}}
+{{- end -}}
+{{- if and $b.url (not $b.publicKey) }}{{ fail "policy.bundle.publicKey: a bundle from a server has to be signed; name the key" }}{{ end -}}
+{{- if or $b.configMap $b.url }}yes{{ end -}}
+{{- end }}
+
+{{- /* The text of a file that is given as text or as a mapping. */ -}}
+{{- define "sidegate.text" -}}
+{{- if kindIs "string" . }}{{ . }}{{ else }}{{ toYaml . }}{{ end -}}
+{{- end }}
+
+{{- define "sidegate.securityContext" -}}
+runAsNonRoot: true
+runAsUser: {{ .uid }}
+runAsGroup: {{ .gid }}
+allowPrivilegeEscalation: false
+readOnlyRootFilesystem: true
+capabilities: {drop: [ALL]}
+seccompProfile: {type: RuntimeDefault}
+{{- end }}
+
+{{- /* sidegate.yaml as a mapping. What the chart knows is the chart's; everything else is .Values.settings. */ -}}
+{{- define "sidegate.settings" -}}
+{{- $own := dict "state" "/var/lib/sidegate/state" "catalog" "/etc/sidegate/catalog" -}}
+{{- $_ := set $own "agent_port" "127.0.0.1:8900" -}}
+{{- $_ := set $own "probe_port" "0.0.0.0:8901" -}}
+{{- if .Values.review.tlsSecret -}}
+{{- $tls := dict "certificate" "/etc/sidegate/review-tls/tls.crt" "key" "/etc/sidegate/review-tls/tls.key" -}}
+{{- $_ := set $own "review_port" (dict "listen" "0.0.0.0:8902" "tls" $tls) -}}
+{{- else -}}
+{{- $_ := set $own "review_port" "127.0.0.1:8902" -}}
+{{- end -}}
+{{- if include "sidegate.policyBundle" . -}}
+{{- $_ := set $own "bundle" (include "sidegate.bundleSettings" . | fromYaml) -}}
+{{- else -}}
+{{- $_ := set $own "policy" "/etc/sidegate/policy/policy.yaml" -}}
+{{- end -}}
+{{- if eq .Values.mode "sidecars" -}}
+{{- $opa := dict "mode" "external" "address" "unix:///run/sidegate/opa.sock" "bundle" "/run/sidegate/policy.tar.gz" -}}
+{{- $_ := set $own "opa" $opa -}}
+{{- end -}}
+{{- range $name := list "tokens" "reviewers" -}}
+{{- $given := index $.Values $name -}}{{- $made := dict -}}
+{{- if $given.secret }}{{ $_ := set $made "file" (printf "/etc/sidegate/%s/%s" $name $given.key) }}{{ end -}}
+{{- if $given.issuers }}{{ $_ := set $made "issuers" $given.issuers }}{{ end -}}
+{{- if $made }}{{ $_ := set $own $name $made }}{{ end -}}
+{{- end -}}
+{{- $credentials := dict -}}
+{{- range $name, $c := .Values.credentials -}}
+{{- $file := printf "/etc/sidegate/credentials/%s/%s" $name $c.key -}}
+{{- if eq $c.as "header" -}}
+{{- $_ := set $credentials $name (dict "header_file" $file "header" (required (printf "credentials.%s.header: name the header" $name) $c.header)) -}}
+{{- else -}}
+{{- $_ := set $credentials $name (dict (printf "%s_file" $c.as) $file) -}}
+{{- end -}}
+{{- end -}}
+{{- if $credentials }}{{ $_ := set $own "credentials" $credentials }}{{ end -}}
+{{- if .Values.store }}{{ $_ := set $own "store" .Values.store }}{{ end -}}
+{{- range $key, $_ := .Values.settings -}}
+{{- if hasKey $own $key }}{{ fail (printf "settings.%s: the chart sets this from its other values; see values.yaml" $key) }}{{ end -}}
+{{- end -}}
+{{- toYaml (merge $own .Values.settings) -}}
+{{- end }}
+
+{{- define "sidegate.bundleSettings" -}}
+{{- $b := .Values.policy.bundle -}}
+platform: {{ $b.url | default (printf "/etc/sidegate/policy/%s" $b.key) }}
+{{- if $b.teams }}
+teams:
+  {{- range $name, $t := $b.teams }}
+  {{ $name }}: {{ $t.url | default (printf "/etc/sidegate/teams/%s/%s" $name ($t.key | default "policy.tar.gz")) }}
+  {{- end }}
+{{- end }}
+{{- if $b.publicKey }}
+key: /etc/sidegate/policy-key/{{ required "policy.bundle.publicKey.key: name the key of the ConfigMap or Secret" $b.publicKey.key }}
+{{- end }}
+{{- if $b.credential }}
+credential: {{ $b.credential }}
+{{- end }}
+{{- end }}
+
+{{- /* A YAML value as a CEL literal. `dyn` everywhere: Kubernetes compiles CEL with literals of one type only. */ -}}
+{{- define "sidegate.cel" -}}
+{{- if kindIs "map" . -}}
+{ {{- $first := true }}{{ range $key, $value := . }}{{ if not $first }}, {{ end }}{{ $first = false }}{{ $key | toJson }}: dyn({{ include "sidegate.cel" $value }}){{ end -}} }
+{{- else if kindIs "slice" . -}}
+[ {{- range $at, $value := . }}{{ if $at }}, {{ end }}dyn({{ include "sidegate.cel" $value }}){{ end -}} ]
+{{- else -}}
+{{ toJson . }}
+{{- end -}}
+{{- end }}

@@ -1,0 +1,158 @@
+{{- /* What a pod needs to be guarded: initContainers, volumes. An agent's own chart includes them with `.Subcharts.sidegate`. */ -}}
+
+{{- define "sidegate.initContainers" -}}
+{{- if eq .Values.mode "sidecars" }}
+# OPA ends at once where its bundle is missing: so the bundle is verified and put there before it starts.
+- name: sidegate-install
+  {{- include "sidegate.container" . | nindent 2 }}
+  args: [policy, install, --settings, /etc/sidegate/settings/sidegate.yaml]
+- name: sidegate-opa
+  restartPolicy: Always
+  image: {{ include "sidegate.image" (list .Values.opa.image "opa.image") }}
+  imagePullPolicy: {{ .Values.image.pullPolicy }}
+  args:
+    - run
+    - --server
+    - --addr=unix:///run/sidegate/opa.sock
+    - --unix-socket-perm=770
+    - --diagnostic-addr=:8903
+    - --bundle=/run/sidegate/policy.tar.gz
+    - --watch
+    - --log-level=error
+    - --disable-telemetry
+  env:
+    - {name: GOMAXPROCS, value: "1"}
+    - {name: GOGC, value: "400"}
+  securityContext:
+    {{- include "sidegate.securityContext" (dict "uid" .Values.security.opaUid "gid" .Values.security.gid) | nindent 4 }}
+  resources: {{- toYaml .Values.opa.resources | nindent 4 }}
+  startupProbe: {httpGet: {path: "/health?bundles", port: 8903}, periodSeconds: 1, failureThreshold: 60}
+  livenessProbe: {httpGet: {path: /health, port: 8903}, periodSeconds: 10, failureThreshold: 3}
+  volumeMounts:
+    - {name: sidegate-run, mountPath: /run/sidegate}
+{{- end }}
+- name: sidegate
+  restartPolicy: Always
+  {{- include "sidegate.container" . | nindent 2 }}
+  args: [serve, --settings, /etc/sidegate/settings/sidegate.yaml]
+  ports:
+    - {name: sidegate-probe, containerPort: 8901}
+    {{- if .Values.review.tlsSecret }}
+    - {name: sidegate-review, containerPort: 8902}
+    {{- end }}
+  startupProbe: {httpGet: {path: /healthz/ready, port: 8901}, periodSeconds: 1, failureThreshold: 60}
+  readinessProbe: {httpGet: {path: /healthz/ready, port: 8901}, periodSeconds: 5, failureThreshold: 2}
+  livenessProbe: {httpGet: {path: /healthz/live, port: 8901}, periodSeconds: 10, timeoutSeconds: 5, failureThreshold: 3}
+{{- end }}
+
+{{- define "sidegate.container" -}}
+image: {{ include "sidegate.image" (list .Values.image "image") }}
+imagePullPolicy: {{ .Values.image.pullPolicy }}
+env:
+  - {name: SIDEGATE_AGENT__POD, valueFrom: {fieldRef: {fieldPath: metadata.name}}}
+  - {name: SIDEGATE_AGENT__NAMESPACE, valueFrom: {fieldRef: {fieldPath: metadata.namespace}}}
+  - {name: SIDEGATE_AGENT__SERVICE_ACCOUNT, valueFrom: {fieldRef: {fieldPath: spec.serviceAccountName}}}
+  - {name: POD_IP, valueFrom: {fieldRef: {fieldPath: status.podIP}}}
+  - {name: SIDEGATE_PROBE_PORT, value: "[$(POD_IP)]:8901"} # whichever IP version the pod has
+  {{- if .Values.review.tlsSecret }}
+  - {name: SIDEGATE_REVIEW_PORT__LISTEN, value: "[$(POD_IP)]:8902"}
+  {{- end }}
+  {{- range $name, $value := .Values.telemetry }}
+  - {name: {{ $name }}, value: {{ $value | quote }}}
+  {{- end }}
+  {{- with .Values.extraEnv }}{{ toYaml . | nindent 2 }}{{ end }}
+securityContext:
+  {{- include "sidegate.securityContext" (dict "uid" .Values.security.uid "gid" .Values.security.gid) | nindent 2 }}
+resources: {{- toYaml .Values.resources | nindent 2 }}
+volumeMounts:
+  - {name: sidegate-settings, mountPath: /etc/sidegate/settings, readOnly: true}
+  - {name: sidegate-catalog, mountPath: /etc/sidegate/catalog, readOnly: true}
+  {{- if or .Values.policy.source .Values.policy.bundle.configMap }}
+  - {name: sidegate-policy, mountPath: /etc/sidegate/policy, readOnly: true}
+  {{- end }}
+  {{- range $name, $t := .Values.policy.bundle.teams }}{{ if $t.configMap }}
+  - {name: sidegate-team-{{ $name }}, mountPath: /etc/sidegate/teams/{{ $name }}, readOnly: true}
+  {{- end }}{{ end }}
+  {{- if .Values.policy.bundle.publicKey }}
+  - {name: sidegate-policy-key, mountPath: /etc/sidegate/policy-key, readOnly: true}
+  {{- end }}
+  {{- range $name := list "tokens" "reviewers" }}{{ if (index $.Values $name).secret }}
+  - {name: sidegate-{{ $name }}, mountPath: /etc/sidegate/{{ $name }}, readOnly: true}
+  {{- end }}{{ end }}
+  {{- range $name, $_ := .Values.credentials }}
+  - {name: sidegate-credential-{{ $name }}, mountPath: /etc/sidegate/credentials/{{ $name }}, readOnly: true}
+  {{- end }}
+  {{- if .Values.review.tlsSecret }}
+  - {name: sidegate-review-tls, mountPath: /etc/sidegate/review-tls, readOnly: true}
+  {{- end }}
+  {{- if eq .Values.mode "sidecars" }}
+  - {name: sidegate-run, mountPath: /run/sidegate}
+  {{- end }}
+  - {name: sidegate-state, mountPath: /var/lib/sidegate}
+  - {name: sidegate-tmp, mountPath: /tmp}
+  {{- with .Values.extraVolumeMounts }}{{ toYaml . | nindent 2 }}{{ end }}
+{{- end }}
+
+{{- /* Optional ConfigMaps: where one is missing the sidecar says so and ends, instead of a pod stuck before its start. */ -}}
+{{- define "sidegate.volumes" -}}
+{{- $name := include "sidegate.name" . -}}
+- name: sidegate-settings
+  configMap: {name: {{ $name }}, optional: true, items: [{key: sidegate.yaml, path: sidegate.yaml}]}
+- name: sidegate-catalog
+  configMap: {name: {{ .Values.catalog.configMap | default (printf "%s-catalog" $name) }}, optional: true}
+{{- if .Values.policy.source }}
+- name: sidegate-policy
+  configMap: {name: {{ $name }}-policy, optional: true}
+{{- else if .Values.policy.bundle.configMap }}
+- name: sidegate-policy
+  configMap: {name: {{ .Values.policy.bundle.configMap }}, optional: true}
+{{- end }}
+{{- range $team, $t := .Values.policy.bundle.teams }}{{ if $t.configMap }}
+- name: sidegate-team-{{ $team }}
+  configMap: {name: {{ $t.configMap }}, optional: true}
+{{- end }}{{ end }}
+{{- with .Values.policy.bundle.publicKey }}
+- name: sidegate-policy-key
+  {{- if .configMap }}
+  configMap: {name: {{ .configMap }}}
+  {{- else }}
+  secret: {secretName: {{ required "policy.bundle.publicKey: name a configMap or a secret" .secret }}}
+  {{- end }}
+{{- end }}
+{{- range $part := list "tokens" "reviewers" }}{{ with (index $.Values $part).secret }}
+- name: sidegate-{{ $part }}
+  secret: {secretName: {{ . }}}
+{{- end }}{{ end }}
+{{- range $credential, $c := .Values.credentials }}
+- name: sidegate-credential-{{ $credential }}
+  secret: {secretName: {{ required (printf "credentials.%s.secret: name the Secret" $credential) $c.secret }}}
+{{- end }}
+{{- with .Values.review.tlsSecret }}
+- name: sidegate-review-tls
+  secret: {secretName: {{ . }}}
+{{- end }}
+{{- if eq .Values.mode "sidecars" }}
+- name: sidegate-run
+  emptyDir: {medium: Memory, sizeLimit: 64Mi}
+{{- end }}
+- name: sidegate-state
+  {{- if .Values.state.claim }}
+  persistentVolumeClaim: {claimName: {{ .Values.state.claim }}}
+  {{- else }}
+  emptyDir: {sizeLimit: {{ .Values.state.sizeLimit }}}
+  {{- end }}
+- name: sidegate-tmp
+  emptyDir: {sizeLimit: 128Mi}
+{{- if .Values.identity.audience }}
+- name: sidegate-identity
+  projected:
+    sources:
+      - serviceAccountToken:
+          audience: {{ .Values.identity.audience }}
+          expirationSeconds: {{ .Values.identity.expirationSeconds }}
+          path: token
+{{- end }}
+{{- with .Values.extraVolumes }}
+{{ toYaml . }}
+{{- end }}
+{{- end }}

@@ -1,0 +1,200 @@
+"""Pods that ask for the sidecar, and every way of weakening them."""
+
+import copy
+from collections.abc import Callable
+from typing import Any
+
+Json = dict[str, Any]
+UID = 26500
+SECRET = "crm-token"  # holds an upstream's credential
+CLAIM = "agents-journal"
+LABEL = "sidegate.dev/inject"
+
+
+def agent(name: str = "agent", **container: Any) -> Json:
+    """A pod that meets the level `restricted` and asks for the sidecar."""
+    rights = {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}}
+    return {
+        "metadata": {"name": name, "labels": {LABEL: "true"}},
+        "spec": {
+            "serviceAccountName": "buyer",
+            "automountServiceAccountToken": False,
+            "securityContext": {"runAsNonRoot": True, "runAsUser": 10001, "seccompProfile": {"type": "RuntimeDefault"}},
+            "containers": [
+                {"name": "agent", "image": "registry.example/agent:1", "securityContext": rights, **container}
+            ],
+        },
+    }
+
+
+def values(**changes: Any) -> Json:
+    """Values of a release that injects and guards."""
+    return {
+        "image": {"repository": "registry.example/sidegate", "digest": f"sha256:{'a' * 64}"},
+        "catalog": {"files": {"crm.yaml": "systems: {crm: {audience: internal}}\n"}},
+        "policy": {"source": "schema: 1\n"},
+        "tokens": {"secret": "users"},
+        "reviewers": {"secret": "reviewers"},
+        "credentials": {"crm": {"secret": SECRET, "key": "token", "as": "bearer"}},
+        "state": {"claim": CLAIM},
+        "injection": {"enabled": True, "guard": True},
+        **changes,
+    }
+
+
+Weaken = Callable[[Json], None]
+
+
+def _inits(pod: Json) -> list[Json]:
+    found: list[Json] = pod["spec"]["initContainers"]
+    return found
+
+
+def _ours(pod: Json, name: str = "sidegate") -> Json:
+    return next(c for c in _inits(pod) if c["name"] == name)
+
+
+def _agent(pod: Json) -> Json:
+    found: Json = pod["spec"]["containers"][0]
+    return found
+
+
+def _set(holder: Json, path: str, value: Any) -> None:
+    *parents, leaf = path.split(".")
+    for parent in parents:
+        holder = holder.setdefault(parent, {})
+    holder[leaf] = value
+
+
+def _drop(pod: Json, name: str) -> None:
+    pod["spec"]["initContainers"] = [c for c in _inits(pod) if c["name"] != name]
+
+
+def _volume(pod: Json, source: Json) -> None:
+    pod["spec"]["volumes"].append({"name": "extra", **source})
+
+
+def _second(pod: Json, **fields: Any) -> None:
+    pod["spec"]["containers"].append({**copy.deepcopy(_agent(pod)), "name": "second", **fields})
+
+
+def _swap_volume(pod: Json, name: str, source: Json) -> None:
+    pod["spec"]["volumes"] = [{"name": name, **source} if v["name"] == name else v for v in pod["spec"]["volumes"]]
+
+
+def _user_in_one_container_only(pod: Json) -> None:
+    pod["spec"]["securityContext"].pop("runAsUser")
+    _second(pod)
+    _set(_agent(pod), "securityContext.runAsUser", 7)
+
+
+def _privileged(pod: Json) -> None:
+    _agent(pod)["securityContext"].pop("allowPrivilegeEscalation")
+    _set(_agent(pod), "securityContext.privileged", True)
+
+
+# What is done to a pod that came out of injection whole, and a word of the sentence that has to follow.
+WEAKENED: dict[str, tuple[Weaken, str]] = {
+    "no OPA": (lambda p: _drop(p, "sidegate-opa"), "does not have it"),
+    "no verification of the bundle": (lambda p: _drop(p, "sidegate-install"), "does not have it"),
+    "something runs before it": (
+        lambda p: _inits(p).insert(0, {**copy.deepcopy(_agent(p)), "name": "before"}),
+        "must come first",
+    ),
+    "another image": (lambda p: _set(_ours(p), "image", "registry.example/other:1"), "differs"),
+    "another OPA": (lambda p: _set(_ours(p, "sidegate-opa"), "image", "registry.example/other:1"), "differs"),
+    "another command": (lambda p: _set(_ours(p), "command", ["sleep", "infinity"]), "differs"),
+    "other arguments": (lambda p: _set(_ours(p), "args", ["serve", "--settings", "/tmp/x"]), "differs"),
+    "another setting by environment": (
+        lambda p: _ours(p)["env"].append({"name": "SIDEGATE_REGISTRATION", "value": "claimed"}),
+        "differs",
+    ),
+    "settings from a ConfigMap": (
+        lambda p: _set(_ours(p), "envFrom", [{"configMapRef": {"name": "mine"}}]),
+        "differs",
+    ),
+    "a hook": (lambda p: _set(_ours(p), "lifecycle", {"postStart": {"exec": {"command": ["true"]}}}), "differs"),
+    "it ends after its start": (lambda p: _ours(p).pop("restartPolicy"), ""),
+    "it runs as the agent": (lambda p: _set(_ours(p), "securityContext.runAsUser", 10001), "another user"),
+    "it may write its root": (lambda p: _set(_ours(p), "securityContext.readOnlyRootFilesystem", False), "more rights"),
+    "a mount is missing": (lambda p: _ours(p)["volumeMounts"].pop(1), "misses one of its mounts"),
+    "its settings come from elsewhere": (
+        lambda p: _swap_volume(p, "sidegate-settings", {"configMap": {"name": "mine"}}),
+        "something else",
+    ),
+    "its tokens come from elsewhere": (
+        lambda p: _swap_volume(p, "sidegate-tokens", {"secret": {"secretName": "mine"}}),
+        "something else",
+    ),
+    "the agent mounts the state": (
+        lambda p: _set(_agent(p), "volumeMounts", [{"name": "sidegate-state", "mountPath": "/x"}]),
+        "mounts a volume of Sidegate's",
+    ),
+    "an init container mounts OPA's socket": (
+        lambda p: _inits(p).append(
+            {**copy.deepcopy(_agent(p)), "name": "late", "volumeMounts": [{"name": "sidegate-run", "mountPath": "/x"}]}
+        ),
+        "mounts a volume of Sidegate's",
+    ),
+    "the credential's Secret in a volume": (
+        lambda p: _volume(p, {"secret": {"secretName": SECRET}}),
+        "Secret or claim of Sidegate's",
+    ),
+    "the credential's Secret in a projected volume": (
+        lambda p: _volume(p, {"projected": {"sources": [{"secret": {"name": SECRET}}]}}),
+        "Secret or claim of Sidegate's",
+    ),
+    "the credential's Secret in the environment": (
+        lambda p: _set(
+            _agent(p), "env", [{"name": "T", "valueFrom": {"secretKeyRef": {"name": SECRET, "key": "token"}}}]
+        ),
+        "Secret or claim of Sidegate's",
+    ),
+    "the credential's Secret as environment": (
+        lambda p: _set(_agent(p), "envFrom", [{"secretRef": {"name": SECRET}}]),
+        "Secret or claim of Sidegate's",
+    ),
+    "the journal's claim once more": (
+        lambda p: _volume(p, {"persistentVolumeClaim": {"claimName": CLAIM}}),
+        "Secret or claim of Sidegate's",
+    ),
+    "the agent has the sidecar's user": (
+        lambda p: _set(_agent(p), "securityContext.runAsUser", UID),
+        "runAsUser of its own",
+    ),
+    "the agent has OPA's user": (
+        lambda p: _set(_agent(p), "securityContext.runAsUser", UID + 1),
+        "runAsUser of its own",
+    ),
+    "the pod has the sidecar's user": (
+        lambda p: _set(p, "spec.securityContext.runAsUser", UID),
+        "runAsUser of its own",
+    ),
+    "no user is set": (lambda p: p["spec"]["securityContext"].pop("runAsUser"), "runAsUser of its own"),
+    "a second container without a user": (_user_in_one_container_only, "runAsUser of its own"),
+    "shared processes": (lambda p: _set(p, "spec.shareProcessNamespace", True), "shareProcessNamespace"),
+    "the node's processes": (lambda p: _set(p, "spec.hostPID", True), "hostPID"),
+    "the node's network": (lambda p: _set(p, "spec.hostNetwork", True), "hostNetwork"),
+    "the agent may reroute": (
+        lambda p: _set(_agent(p), "securityContext.capabilities.add", ["NET_ADMIN"]),
+        "capabilities",
+    ),
+    "the agent may become another user": (
+        lambda p: _set(_agent(p), "securityContext.capabilities.add", ["SETUID"]),
+        "capabilities",
+    ),
+    "the agent may trace": (
+        lambda p: _set(_agent(p), "securityContext.capabilities.add", ["SYS_PTRACE"]),
+        "capabilities",
+    ),
+    "the agent is privileged": (_privileged, "privileged"),
+    "the probe port on the node": (
+        lambda p: _set(_ours(p), "ports", [{"containerPort": 8901, "hostPort": 8901}]),
+        "hostPort",
+    ),
+    "the agent takes the sidecar's port": (
+        lambda p: _set(_agent(p), "ports", [{"containerPort": 8900}]),
+        "ports 8900 to 8903",
+    ),
+    "the node's files": (lambda p: _volume(p, {"hostPath": {"path": "/"}}), "hostPath"),
+}
