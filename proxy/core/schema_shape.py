@@ -81,6 +81,11 @@ def shape_problems(schema: Mapping[str, Any]) -> list[tuple[str, str]]:
     return faults
 
 
+def in_place(root: Mapping[str, Any], schema: Any) -> list[Mapping[str, Any]]:
+    """The schema and every subschema that applies to the same value."""
+    return list(_in_place(root, schema, set()))
+
+
 def local(root: Mapping[str, Any], reference: Any) -> Any:
     """What a `#/...` reference names in the same document; None if it is of another kind or leads nowhere (RFC 6901)."""
     if reference == "#":

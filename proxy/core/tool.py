@@ -7,6 +7,7 @@ from typing import Any, Literal, Protocol
 
 import orjson
 
+from proxy.core.result_trust import holds_only_trusted_text
 from proxy.model import Arguments, ToolEffect
 
 
@@ -132,19 +133,18 @@ class Tool:
     retries: int
     digest: str
     quarantined: str | None = None  # why, if the entry cannot be used; the rest of the catalog works
+    trusted: bool = field(init=False)  # whether no result of any version can hold text that somebody else wrote
     marks: tuple[str, ...] = field(init=False)  # what policy can name: its system, its effect and each label
     facts: bytes = field(init=False, repr=False)  # what policy may know of it, as JSON (design section 9)
 
     def __post_init__(self) -> None:
         marks = (f"system:{self.system.name}", f"effect:{self.effect}", *(f"label:{label}" for label in self.labels))
+        paths, passes = self.result.trusted_paths, self.result.pass_invalid
+        trusted = all(holds_only_trusted_text(version.result_schema, paths) for version in self.versions)
         # Once for all calls.
+        object.__setattr__(self, "trusted", trusted and not passes)
         object.__setattr__(self, "marks", marks)
         object.__setattr__(self, "facts", orjson.dumps(self._facts()))
-
-    @property
-    def trusted(self) -> bool:
-        """Whether any part of the result is declared trusted. A tool that says nothing is untrusted."""
-        return bool(self.result.trusted_paths)
 
     def _facts(self) -> dict[str, Any]:
         """What the catalog declares, never what an upstream says of itself."""

@@ -75,7 +75,7 @@ def tool(
         upstream=Upstream(name="up", kind="http", url="http://up.test"),
         request=None,
         arguments=(),
-        result=ResultRule(trusted_paths=("value",) if trusted else ()),
+        result=ResultRule(trusted_paths=("$",) if trusted else ()),
         versions=(version,),
         timeout=1.0,
         idempotent=False,

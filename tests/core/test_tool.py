@@ -18,10 +18,23 @@ def test_marks_are_system_effect_and_each_label() -> None:
     )
 
 
-@pytest.mark.parametrize(("paths", "trusted"), [((), False), (("a",), True)])
-def test_a_result_is_untrusted_unless_the_catalog_trusts_a_path(paths: tuple[str, ...], trusted: bool) -> None:
-    """What says nothing is untrusted."""
+@pytest.mark.parametrize(("paths", "trusted"), [((), False), (("a",), False), (("$",), True)])
+def test_a_result_is_untrusted_unless_the_catalog_trusts_all_of_its_text(paths: tuple[str, ...], trusted: bool) -> None:
+    """What says nothing is untrusted; without a schema a path says nothing of the rest."""
     assert replace(tool("t"), result=ResultRule(trusted_paths=paths)).trusted is trusted
+
+
+def test_what_is_passed_on_although_it_breaks_its_schema_is_untrusted() -> None:
+    assert not replace(tool("t"), result=ResultRule(trusted_paths=("$",), pass_invalid=True)).trusted
+
+
+def test_every_version_has_to_be_trusted() -> None:
+    closed = {"type": "object", "properties": {"a": {"type": "string"}}, "additionalProperties": False}
+    version = tool("t").versions[0]
+    good, bad = replace(version, result_schema=closed), replace(version, version="0", result_schema=None)
+    rule = ResultRule(trusted_paths=("a",))
+    assert replace(tool("t"), result=rule, versions=(good,)).trusted
+    assert not replace(tool("t"), result=rule, versions=(good, bad)).trusted
 
 
 def test_arguments_are_found_by_their_role() -> None:
