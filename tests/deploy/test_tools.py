@@ -1,10 +1,11 @@
 """deploy/tools.sh as a process: what is found on PATH and in the cache, usage, and the sentence of every failure there."""
 
+import subprocess
 import time
 
 import pytest
 
-from tests.deploy.machine import BINARY, OTHER_VERSION, Machine, Releases, Run, executable
+from tests.deploy.machine import BINARY, OTHER_VERSION, SCRIPT, Machine, Releases, Run, executable
 
 
 def test_a_tool_on_path_in_the_right_version_serves_and_nothing_else_is_touched(machine: Machine) -> None:
@@ -16,6 +17,15 @@ def test_a_tool_on_path_in_the_right_version_serves_and_nothing_else_is_touched(
 def test_a_relative_path_entry_still_gives_an_absolute_path(machine: Machine) -> None:
     machine.command("opa", BINARY)
     assert machine.run("opa", PATH=f"bin:{machine.bin}").paths == [f"{machine.root}/bin/opa"]
+
+
+def test_it_runs_from_its_own_folder_too(machine: Machine) -> None:
+    """Named without any slash."""
+    on_path = machine.command("opa", BINARY)
+    command = ["/bin/bash", SCRIPT.name, "opa"]
+    path = {"PATH": str(machine.bin), "HOME": str(machine.root)}
+    done = subprocess.run(command, cwd=SCRIPT.parent, env=path, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (0, f"{on_path}\n", "")
 
 
 @pytest.mark.parametrize("text", [OTHER_VERSION, "#!/bin/sh\necho 'Version: 1.22.2'\nexit 3\n"])

