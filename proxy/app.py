@@ -6,14 +6,13 @@ import gc
 import logging
 import random
 import signal
-import sqlite3
-import sys
 from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import AsyncExitStack
 from typing import Any
 
 import aiohttp
 
+from proxy.adapters.bundle_fetch import BundleFetcher
 from proxy.adapters.clock import SystemClock
 from proxy.adapters.coalesced_calls import CoalescedCalls
 from proxy.adapters.credentials import Credentials
@@ -22,7 +21,6 @@ from proxy.adapters.http_exchange import HttpExchange
 from proxy.adapters.http_facts import HttpFacts
 from proxy.adapters.http_upstream import HttpUpstreams
 from proxy.adapters.journal import Journal
-from proxy.adapters.journal_segment import existing_chain
 from proxy.adapters.opa import OpaPolicy
 from proxy.adapters.opa_process import SupervisedOpa
 from proxy.adapters.opa_transport import SidecarOpaClient
@@ -30,10 +28,8 @@ from proxy.adapters.opa_watchdog import DEADLINE as WATCHDOG_SECONDS
 from proxy.adapters.opa_watchdog import OpaWatchdog
 from proxy.adapters.own_tools import OwnTools
 from proxy.adapters.policy_source import PolicySource
-from proxy.adapters.snapshots import SnapshotKeeper
-from proxy.adapters.state_directory import UnusableError, make_private, read_or_make_key
-from proxy.adapters.store_embedded import EmbeddedStore, open_store
-from proxy.adapters.store_sqlite import position
+from proxy.adapters.snapshots import Report, SnapshotKeeper
+from proxy.adapters.state_directory import UnusableError
 from proxy.adapters.trial import TrialPolicy
 from proxy.adapters.verifiers import attestations, verifier
 from proxy.adapters.workshop import Workshop
@@ -50,6 +46,7 @@ from proxy.server.probe import ProbePort
 from proxy.server.review import ReviewPort
 from proxy.settings import Settings
 from proxy.sidecar import Sidecar, drain
+from proxy.stores import Kept, open_state
 from proxy.telemetry.setup import Instruments, instruments
 
 LOOK_EVERY = 2.0  # seconds between looks at catalog and policy files
@@ -70,6 +67,7 @@ async def serve(settings: Settings) -> None:
         gc.collect()
         gc.freeze()
         gc.set_threshold(50_000, 20, 20)
+        gc.enable()
         _log.info("ready", extra={"fields": sidecar.status()})
         await stop.wait()
         await drain(sidecar)
@@ -78,10 +76,10 @@ async def serve(settings: Settings) -> None:
 async def start(settings: Settings, stack: AsyncExitStack) -> Sidecar:
     """Everything, in order: state, policy, upstreams, the line, and the ports last."""
     clock = SystemClock()
-    make_private(settings.state)
     observed = instruments(settings.variables, clock)
     stack.push_async_callback(observed.close)
-    journal, store = await _state(settings, clock, stack)
+    kept = await open_state(settings, clock, stack)
+    journal, store = kept.journal, kept.store
     policy, opa, source, snapshots = await _policy(settings, clock, stack, journal, observed)
     session = await stack.enter_async_context(aiohttp.ClientSession(cookie_jar=aiohttp.DummyCookieJar()))
     agent = Agent(**settings.agent)
@@ -89,7 +87,7 @@ async def start(settings: Settings, stack: AsyncExitStack) -> Sidecar:
     identify = Identify(conversations=store.conversations, tokens=users, clock=clock, agent=agent)
     tried = TrialPolicy(policy, policy, lambda: "shadow" in source.modes.values(), journal.append)
     stack.push_async_callback(tried.finish)
-    pipeline = await _pipeline(settings, clock, stack, store, tried, snapshots, identify, observed)
+    pipeline = await _pipeline(settings, clock, stack, kept, tried, snapshots, identify, observed)
     listeners = Listeners()
     sidecar = Sidecar(
         settings=settings,
@@ -103,7 +101,9 @@ async def start(settings: Settings, stack: AsyncExitStack) -> Sidecar:
         watchdog=await _watchdog(settings, clock, stack, opa),
     )
     observed.known_tools = lambda: snapshots.current().catalog.tools
-    for work in (snapshots.watch(LOOK_EVERY), store.reviews.watch(EXPIRE_EVERY), sidecar.watchdog.watch()):
+    told = observed.telemetry.holds.watch(store.reviews, EXPIRE_EVERY)
+    watches = (snapshots.watch(LOOK_EVERY), store.reviews.watch(EXPIRE_EVERY), sidecar.watchdog.watch())
+    for work in (*watches, told, observed.lag.watch()):
         _in_background(work, stack)
     stack.push_async_callback(listeners.close)
     registrar = Registrar(
@@ -115,82 +115,54 @@ async def start(settings: Settings, stack: AsyncExitStack) -> Sidecar:
     return sidecar
 
 
-async def _state(settings: Settings, clock: SystemClock, stack: AsyncExitStack) -> tuple[Journal, EmbeddedStore]:
-    """The journal, the state rebuilt from it, and an end for every call that the last process left executing."""
-    directory, database = settings.state / "journal", settings.state / "state.sqlite"
-    try:
-        expect = position(database)
-    except (OSError, sqlite3.Error) as e:
-        raise UnusableError(f"the state database {database} cannot be used: {e}") from e
-    journal = Journal.open(
-        directory,
-        chain=existing_chain(directory) or settings.agent.get("pod") or "sidegate",
-        clock=clock,
-        expect=expect,
-        copy=sys.stdout.buffer if settings.audit_copy else None,
-    )
-    stack.push_async_callback(journal.close)
-    store = await open_store(
-        database,
-        journal,
-        directory,
-        clock=clock,
-        limits=settings.limits.of_holds(),
-        in_memory=settings.limits.conversations_in_memory,
-    )
-    stack.push_async_callback(store.close)
-    recovered = await store.recover()
-    if recovered:
-        _log.warning("calls were executing when the last process ended", extra={"fields": {"recovered": recovered}})
-    return journal, store
-
-
 async def _policy(
     settings: Settings, clock: SystemClock, stack: AsyncExitStack, journal: Journal, observed: Instruments
 ) -> tuple[OpaPolicy, SupervisedOpa | None, PolicySource, SnapshotKeeper]:
     """OPA, the bundle that it reads, and the snapshot of catalog and policy."""
-    workshop = Workshop(settings)
-    binary = workshop.opa()
-    bundle = settings.opa.bundle or settings.state / "bundle" / "policy.tar.gz"
+    workshop, report = Workshop(settings), reporter(journal)
     opa = None
     if settings.opa.mode == "supervised":
         opa = SupervisedOpa(
-            binary=binary,
-            bundle=bundle,
+            binary=workshop.opa(),
+            bundle=workshop.output,
             directory=settings.state / "opa",
             clock=clock,
             on_log=log_of_opa,
             tracing=observed.opa_target,
         )
-    client = SidecarOpaClient(settings.opa.address if opa is None else opa.address, deadline=settings.opa.deadline)
+    client = SidecarOpaClient(settings.opa.endpoint if opa is None else opa.address, deadline=settings.opa.deadline)
     await stack.enter_async_context(client)
     policy = OpaPolicy(client)
-    source = PolicySource(
-        opa=binary,
-        sources=workshop.sources,
-        settings=settings.policy,
-        output=bundle,
-        policy=policy,
-        clock=clock,
-        started=_once(opa, stack),
-        credentials=frozenset(settings.credentials),
-    )
+    fetcher = await _fetching(workshop, report, stack)
+    source = workshop.source(policy, _once(opa, stack))
+    source.fetcher = fetcher
     snapshots = SnapshotKeeper(
         settings.catalog,
         prepare=source.prepare,
-        report=reporter(journal),
-        taken=lambda snapshot: taken_over(snapshot, source.modes, journal),
+        report=report,
+        taken=lambda snapshot: taken_over(snapshot, source, journal),
         clock=clock,
-        also=(settings.policy, *settings.policy_folders),
+        also=source.watched,
     )
     await snapshots.reload()
     return policy, opa, source, snapshots
 
 
+async def _fetching(workshop: Workshop, report: Report, stack: AsyncExitStack) -> BundleFetcher | None:
+    """Bundles that have a URL: once now, and again and again from now on."""
+    if (bundle := workshop.settings.bundle) is None or not bundle.urls:
+        return None
+    session = await stack.enter_async_context(aiohttp.ClientSession(cookie_jar=aiohttp.DummyCookieJar()))
+    if (fetcher := workshop.fetcher(session, report)) is not None:
+        await fetcher.first()
+        _in_background(fetcher.watch(), stack)
+    return fetcher
+
+
 async def _watchdog(
     settings: Settings, clock: SystemClock, stack: AsyncExitStack, opa: SupervisedOpa | None
 ) -> OpaWatchdog:
-    address, end = (settings.opa.address, lambda: None) if opa is None else (opa.address, opa.kill)
+    address, end = (settings.opa.endpoint, lambda: None) if opa is None else (opa.address, opa.kill)
     client = SidecarOpaClient(address, deadline=WATCHDOG_SECONDS, connections=1)
     await stack.enter_async_context(client)
     return OpaWatchdog(OpaPolicy(client).revision, end, clock)
@@ -200,7 +172,7 @@ async def _pipeline(
     settings: Settings,
     clock: SystemClock,
     stack: AsyncExitStack,
-    store: EmbeddedStore,
+    kept: Kept,
     policy: Policy,
     snapshots: SnapshotKeeper,
     identify: Identify,
@@ -211,7 +183,7 @@ async def _pipeline(
     stack.push_async_callback(exchange.close)
     credentials = Credentials(settings.credentials, settings.variables, clock, _log.warning)
     own_tools = OwnTools(clock)
-    calls = CoalescedCalls(store.calls, clock)
+    calls = CoalescedCalls(kept.store.calls, clock)
     _in_background(calls.watch(), stack)
     http = HttpUpstreams(exchange, credentials, clock, random.random)
     traced_policy, traced_facts, traced_executor = observed.traced(
@@ -220,16 +192,16 @@ async def _pipeline(
     return Pipeline(
         identify=identify,
         snapshots=snapshots,
-        conversations=store.conversations,
+        conversations=kept.store.conversations,
         calls=calls,
-        reviews=store.reviews,
+        reviews=kept.store.reviews,
         policy=traced_policy,
         facts=traced_facts,
         executor=traced_executor,
         own_tools=own_tools,
         telemetry=observed.telemetry,
         clock=clock,
-        key=read_or_make_key(settings.state / "key"),
+        key=kept.key,
         gate=Gate(limit=settings.limits.in_flight),
         patience=settings.patience,
         review_ttl=settings.review_ttl,
@@ -249,18 +221,23 @@ async def _bind(
     )
     store = sidecar.store
     review = ReviewPort(
-        reviews=store.reviews, conversations=store.conversations, verifier=reviewers, status=sidecar.status
+        reviews=observed.answered(store.reviews),
+        conversations=store.conversations,
+        verifier=reviewers,
+        status=sidecar.status,
     )
-    probe = ProbePort(ready=sidecar.ready, metrics=observed.metrics.exposition)
-    for application, listen in (
-        (probe.application(), settings.probe_port),
-        (review.application(), settings.review_port),
-        (agent.application(), settings.agent_port),
+    probe = ProbePort(
+        ready=sidecar.ready, metrics=lambda openmetrics: observed.metrics.exposition(openmetrics=openmetrics)
+    )
+    for name, application, listen in (
+        ("probe_port", probe.application(), settings.probe_port),
+        ("review_port", review.application(), settings.review_port),
+        ("agent_port", agent.application(), settings.agent_port),
     ):
         try:
-            await sidecar.listeners.bind(application, listen)
+            await sidecar.listeners.bind(application, listen, lasting=listen is settings.probe_port)
         except OSError as e:
-            raise UnusableError(f"{listen.path or f'{listen.host}:{listen.port}'} cannot be bound: {e.strerror}") from e
+            raise UnusableError(f"{name}: {listen.address} cannot be bound: {e.strerror}; name another there") from e
     sidecar.listeners.complete = True
 
 

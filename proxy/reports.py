@@ -3,6 +3,7 @@
 import contextlib
 import logging
 from collections.abc import Callable, Mapping, Sequence
+from typing import Protocol
 
 from proxy.adapters.journal import Journal
 from proxy.core.tool import Snapshot
@@ -31,9 +32,28 @@ def reporter(journal: Journal) -> Callable[[Sequence[str]], None]:
     return report
 
 
-def taken_over(snapshot: Snapshot, modes: Mapping[str, str], journal: Journal) -> None:
+class InForce(Protocol):
+    """What is known of the policy in force: PolicySource."""
+
+    @property
+    def modes(self) -> Mapping[str, str]: ...
+
+    @property
+    def layers(self) -> Mapping[str, str]: ...
+
+    @property
+    def rolled_back(self) -> Mapping[str, str] | None: ...
+
+
+def taken_over(snapshot: Snapshot, policy: InForce, journal: Journal) -> None:
     """What is said of a catalog and policy that came into force."""
-    record = {"kind": "reload", "revision": snapshot.revision, "policies": dict(modes)}
+    record = {
+        "kind": "reload",
+        "revision": snapshot.revision,
+        "policies": dict(policy.modes),
+        "layers": dict(policy.layers),
+        "rolled_back": policy.rolled_back,
+    }
     _log.info("catalog and policy are in force", extra={"fields": record})
     with contextlib.suppress(Refusal):
         journal.append(record)

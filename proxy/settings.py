@@ -13,9 +13,9 @@ from proxy.adapters.yaml_file import load_yaml
 from proxy.core.duration import seconds
 from proxy.core.schemas import compile_schema
 from proxy.core.settings_schema import SCHEMA
-from proxy.settings_values import Issuer, Limits, Listen, Opa, Settings, Tokens
+from proxy.settings_values import Bundle, Issuer, Limits, Listen, Opa, Settings, Tokens, Valkey, is_url
 
-__all__ = ["Issuer", "Limits", "Listen", "Opa", "Settings", "SettingsError", "Tokens", "read"]
+__all__ = ["Bundle", "Issuer", "Limits", "Listen", "Opa", "Settings", "SettingsError", "Tokens", "Valkey", "read"]
 
 PREFIX = "SIDEGATE_"
 
@@ -34,30 +34,46 @@ def read(path: Path, environment: Mapping[str, str] | None = None) -> Settings:
     document = load_yaml(path)
     if not isinstance(document, dict):
         raise SettingsError([f"{path}: must be a mapping"])
-    document = _overridden(document, environment)
-    problems = [f"{path}: {pointer or '/'}: {what}" for pointer, what in compile_schema(SCHEMA).problems(document)]
+    document, said = _overridden(document, environment)
+    problems = [f"{pointer or '/'}: {what}" for pointer, what in compile_schema(SCHEMA).problems(document)]
+    if not problems:
+        settings, problems = _settings(document, path.parent.resolve(), environment)
+        problems += [*_contradictions(settings), *_delivery_problems(settings), *_store_problems(settings.store)]
     if problems:
-        raise SettingsError(problems)
-    settings, problems = _settings(document, path.parent.resolve(), environment)
-    problems = [f"{path}: {problem}" for problem in (*problems, *_contradictions(settings))]
-    if problems:
-        raise SettingsError(problems)
+        raise SettingsError([f"{_source(problem, said) or path}: {problem}" for problem in problems])
     return settings
 
 
-def _overridden(document: Mapping[str, Any], environment: Mapping[str, str]) -> dict[str, Any]:
-    merged: dict[str, Any] = dict(document)
+def _source(problem: str, said: Mapping[str, str]) -> str:
+    """The variable that a problem comes from, if it is one; `said` are variables by the path that they set."""
+    for pointer, variable in said.items():
+        parent, _, leaf = pointer.rpartition("/")
+        unknown = f"{parent or '/'}: unknown property '{leaf}'"
+        if problem.startswith((f"{pointer}:", f"{pointer}/", unknown)):
+            return variable
+    return ""
+
+
+def bare() -> Settings:
+    """Settings of a command that can do without a settings file: only where `deploy/tools.sh` keeps its tools."""
+    return Settings(state=Path(), catalog=Path(), tools=_tools(os.environ))
+
+
+def _overridden(document: Mapping[str, Any], environment: Mapping[str, str]) -> tuple[dict[str, Any], dict[str, str]]:
+    """The document with what the environment sets, and the variables by the path that each sets."""
+    merged, said = dict[str, Any](document), dict[str, str]()
     for name, value in sorted(environment.items()):
         if not name.startswith(PREFIX) or name in NOT_SETTINGS:
             continue
         *parents, leaf = name.removeprefix(PREFIX).lower().split("__")
+        said["".join(f"/{part}" for part in (*parents, leaf))] = name
         section, schema = merged, SCHEMA
         for parent in parents:
             child = section.get(parent)
             section[parent] = dict(child) if isinstance(child, dict) else {}
             section, schema = section[parent], _below(schema, parent)
         section[leaf] = _typed(value, _below(schema, leaf).get("type"))
-    return merged
+    return merged, said
 
 
 # Read by scripts and tests of this repository, not by the sidecar.
@@ -85,7 +101,9 @@ def _settings(d: Mapping[str, Any], base: Path, environment: Mapping[str, str]) 
         **dict.fromkeys(("conversation_ttl", "patience", "review_ttl", "drain"), seconds),
         "policy_folders": lambda v: tuple(_path(p, base) for p in v),
         "opa": lambda v: _opa(v, base),
+        "bundle": lambda v: _bundle(v, base),
         "limits": lambda v: Limits(**v),
+        "store": lambda v: _valkey(v["valkey"], base),
         "credentials": lambda v: {name: _credential(c, base) for name, c in v.items()},
     }
     given, problems = dict[str, Any](), list[str]()
@@ -115,7 +133,31 @@ def _opa(given: Mapping[str, Any], base: Path) -> Opa:
         fields["deadline"] = seconds(fields["deadline"])
     if "bundle" in fields:
         fields["bundle"] = _path(fields["bundle"], base)
+    if (address := fields.get("address", "")).startswith("unix:"):
+        fields["address"] = f"unix://{_path(address.removeprefix('unix:'), base)}"
     return Opa(**fields)
+
+
+def _valkey(given: Mapping[str, Any], base: Path) -> Valkey:
+    fields: dict[str, Any] = {
+        key: _path(value, base) if key.endswith("_file") else value for key, value in given.items()
+    }
+    if "deadline" in fields:
+        fields["deadline"] = seconds(fields["deadline"])
+    return Valkey(**fields)
+
+
+def _bundle(given: Mapping[str, Any], base: Path) -> Bundle:
+    def place(value: str) -> str:
+        return value if is_url(value) else str(_path(value, base))
+
+    fields = {**given, "platform": place(given["platform"])}
+    fields["teams"] = {name: place(value) for name, value in given.get("teams", {}).items()}
+    if "key" in fields:
+        fields["key"] = _path(fields["key"], base)
+    if "every" in fields:
+        fields["every"] = seconds(fields["every"])
+    return Bundle(**fields)
 
 
 def _tokens(given: Mapping[str, Any], base: Path) -> Tokens:
@@ -181,5 +223,47 @@ def _contradictions(settings: Settings) -> list[str]:
             {(i.issuer, i.audience) for i in settings.reviewers.issuers}
             & {(i.issuer, i.audience) for i in settings.tokens.issuers}
         ),
+    }
+    return [sentence for sentence, broken in rules.items() if broken]
+
+
+def _delivery_problems(settings: Settings) -> list[str]:
+    """How policy comes must be said once, and what comes over a network must be signed."""
+    given, bundle = settings.policy != Path(), settings.bundle
+    if bundle is None:
+        return [] if given else ["/policy: missing; name policy.yaml, or a built bundle under `bundle`"]
+    rules = {
+        "/policy, /policy_folders: have no meaning beside `bundle`, which brings its own; leave out one or the other": (
+            given or bool(settings.policy_folders)
+        ),
+        "/bundle/key: a bundle that is fetched from a URL must be signed; name the public key that signed it": (
+            bool(bundle.urls) and bundle.key is None
+        ),
+        "/bundle: plain http to another host can be read and changed under way; use https": any(
+            re.match(r"https://|http://(127\.0\.0\.1|localhost|\[::1\])(:|/|$)", url) is None
+            for url in bundle.urls.values()
+        ),
+        f"/bundle/credential: there is no {bundle.credential} under credentials": (
+            bundle.credential is not None and bundle.credential not in settings.credentials
+        ),
+        "/bundle/every: at least 1s": bundle.every < 1.0,
+    }
+    return [sentence for sentence, broken in rules.items() if broken]
+
+
+def _store_problems(store: Valkey | None) -> list[str]:
+    """What is kept elsewhere crosses a network."""
+    if store is None:
+        return []
+    rules = {
+        "/store/valkey/url: redis:// to another host can be read and changed under way; use rediss://": (
+            re.match(r"redis://(?!(127\.0\.0\.1|localhost|\[::1\])(:|/|$))", store.url) is not None
+        ),
+        "/store/valkey/ca_file: has no meaning without rediss://": (
+            store.ca_file is not None and not store.url.startswith("rediss://")
+        ),
+        "/store/valkey/username: needs `password_file`, too": store.username is not None
+        and store.password_file is None,
+        "/store/valkey/deadline: at least 10ms": store.deadline < 0.01,
     }
     return [sentence for sentence, broken in rules.items() if broken]

@@ -19,8 +19,9 @@ class Listen:
 
     @property
     def address(self) -> str:
-        """For people and logs."""
-        return f"unix:{self.path}" if self.path is not None else f"{self.host}:{self.port}"
+        """For people and logs, in the form that the settings take."""
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"unix:{self.path}" if self.path is not None else f"{host}:{self.port}"
 
     @property
     def loopback(self) -> bool:
@@ -38,6 +39,32 @@ class Opa:
     address: str = ""
     bundle: Path | None = None
     deadline: float = 0.25
+
+    @property
+    def endpoint(self) -> str:
+        """`address` as the client takes it: `unix:///path` or `host:port`."""
+        return self.address.removeprefix("http://").rstrip("/")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bundle:
+    """Policy that was built elsewhere. Each layer is a file's absolute path or a URL; `every` in seconds between looks at URLs."""
+
+    platform: str
+    teams: Mapping[str, str] = field(default_factory=dict)
+    key: Path | None = None
+    credential: str | None = None
+    every: float = 60.0
+
+    @property
+    def layers(self) -> Mapping[str, str]:
+        """The platform's first."""
+        return {"platform": self.platform, **self.teams}
+
+    @property
+    def urls(self) -> Mapping[str, str]:
+        """The layers that are fetched."""
+        return {name: place for name, place in self.layers.items() if is_url(place)}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,13 +114,29 @@ class Limits:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Valkey:
+    """The shared store: a Valkey or Redis server. `deadline` in seconds; `mac_key_file` holds what seals rows, the same in all
+    pods; `appendfsync` is `checked` on each connection, or `stated` by who may not let us look."""
+
+    url: str
+    mac_key_file: Path
+    ca_file: Path | None = None
+    username: str | None = None
+    password_file: Path | None = None
+    prefix: str = "sidegate"
+    deadline: float = 0.25
+    appendfsync: str = "checked"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
     """Everything that can be configured. Paths are absolute or relative to the settings file; durations are seconds."""
 
     state: Path
     catalog: Path
-    policy: Path
+    policy: Path = Path()  # that is, none
     policy_folders: tuple[Path, ...] = ()
+    bundle: Bundle | None = None  # instead of `policy` and `policy_folders`
     agent_port: Listen = Listen(host="127.0.0.1", port=8900)
     review_port: Listen = Listen(host="127.0.0.1", port=8902)
     probe_port: Listen = Listen(host="0.0.0.0", port=8901)  # noqa: S104 - the kubelet asks on the pod's address
@@ -110,5 +153,11 @@ class Settings:
     limits: Limits = Limits()
     agent: Mapping[str, str | None] = field(default_factory=dict)
     audit_copy: bool = False
+    store: Valkey | None = None
     variables: Mapping[str, str] = field(default_factory=dict)
     tools: Path = Path()  # the cache of deploy/tools.sh
+
+
+def is_url(place: str) -> bool:
+    """Whether a layer is fetched."""
+    return place.startswith(("https://", "http://"))

@@ -35,13 +35,15 @@ LAYERS = {
     "telemetry": {"errors", "model", "core", "ports", "adapters"},
     "server": {"errors", "model", "core", "ports", "pipeline", "register", "wire", "settings"},
     "reports": {"errors", "core", "adapters"},
-    "sidecar": {"core", "pipeline", "settings", "adapters", "server", "telemetry"},
+    "stores": {"ports", "adapters", "settings"},
+    "desk": {"adapters", "server", "settings", "stores", "telemetry"},
+    "sidecar": {"core", "stores", "pipeline", "settings", "adapters", "server", "telemetry"},
     "app": {
-        *("sidecar", "reports"),
+        *("sidecar", "reports", "stores"),
         *("errors", "model", "core", "ports", "pipeline", "identify", "register", "settings", "adapters"),
         *("server", "telemetry", "resources"),
     },
-    "cli": {"errors", "model", "core", "adapters", "settings", "telemetry", "app", "resources"},
+    "cli": {"errors", "model", "core", "adapters", "settings", "telemetry", "app", "desk", "resources"},
 }
 # `core` needs `ports` for nothing but a protocol's name; `ports` itself needs core's values.
 CORE_MODULES_THAT_WIRE_MAY_SEE = {"strict_json"}
@@ -142,6 +144,8 @@ TESTED_ELSEWHERE = {
     "proxy/ports.py": "protocols: tests/contracts",
     "proxy/run.py": "tests/test_pipeline_faults.py: calls that are left and ended at each stage",
     "proxy/app.py": "tests/e2e: every test of a running sidecar",
+    "proxy/desk.py": "tests/e2e/test_many_pods.py",
+    "proxy/stores.py": "tests/e2e: every test of a running sidecar; test_many_pods.py for the shared one",
     "proxy/cli/__main__.py": "tests/e2e: the rig starts it",
     "proxy/cli/demo.py": "tests/e2e/test_demo.py",
 }

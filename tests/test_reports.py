@@ -3,6 +3,7 @@
 import json
 import logging
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -41,11 +42,16 @@ async def test_what_came_into_force_is_logged_and_recorded(tmp_path: Path, caplo
     caplog.set_level(logging.INFO)
     catalog = build_catalog([("t", {"systems": {"a": {}}})], today=SystemClock().now().date())
     journal = opened(tmp_path)
-    taken_over(Snapshot(catalog=catalog, policy_revision="r" * 64), {"grants": "enforce"}, journal)
+    policy = SimpleNamespace(
+        modes={"grants": "enforce"}, layers={"platform": "r1", "team": "r2"}, rolled_back={"by": "ada", "at": "now"}
+    )
+    taken_over(Snapshot(catalog=catalog, policy_revision="r" * 64), policy, journal)
     await journal.close()
     assert "in force" in caplog.text
     (record,) = records(tmp_path, "reload")
     assert record["policies"] == {"grants": "enforce"}
+    assert record["layers"] == {"platform": "r1", "team": "r2"}
+    assert record["rolled_back"] == {"by": "ada", "at": "now"}
 
 
 async def test_a_journal_that_cannot_be_written_does_not_keep_the_old_catalog_in_force(tmp_path: Path) -> None:

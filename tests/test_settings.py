@@ -10,7 +10,7 @@ import yaml
 from proxy.adapters.yaml_file import YamlError
 from proxy.core.hold_rules import HoldLimits
 from proxy.core.settings_schema import SCHEMA
-from proxy.settings import NOT_SETTINGS, Issuer, Limits, Listen, Opa, Settings, SettingsError, Tokens, read
+from proxy.settings import NOT_SETTINGS, Issuer, Limits, Listen, Opa, Settings, SettingsError, Tokens, Valkey, read
 
 LEAST: Mapping[str, Any] = {"state": "state", "catalog": "catalog", "policy": "policy.yaml"}
 ISSUER: Mapping[str, Any] = {"issuer": "https://id.test", "audience": "sidegate", "jwks_url": "https://id.test/keys"}
@@ -27,12 +27,13 @@ def given(folder: Path, environment: Mapping[str, str] | None = None, **more: An
 
 
 def problems(folder: Path, environment: Mapping[str, str] | None = None, **more: Any) -> list[str]:
-    """What is wrong, without the file's name that each sentence begins with."""
+    """What is wrong, without the name of the file, or of the variable, that each sentence begins with."""
     with pytest.raises(SettingsError) as error:
         given(folder, environment, **more)
-    start = f"{folder / 'sidegate.yaml'}: "
-    assert all(problem.startswith(start) for problem in error.value.problems)
-    return [problem.removeprefix(start) for problem in error.value.problems]
+    starts = {str(folder / "sidegate.yaml"), *(environment or ())}
+    parted = [problem.partition(": ") for problem in error.value.problems]
+    assert {start for start, _, _ in parted} <= starts
+    return [problem for _, _, problem in parted]
 
 
 def test_every_setting_is_read(tmp_path: Path) -> None:
@@ -78,8 +79,9 @@ def test_every_setting_is_read(tmp_path: Path) -> None:
         "limits": dict.fromkeys(Limits.__dataclass_fields__, 7),
         "agent": {"namespace": "n", "service_account": "s", "pod": "p", "spiffe_id": "spiffe://x/y"},
         "audit_copy": True,
+        "store": {"valkey": {"url": "rediss://v:6379/0", "mac_key_file": "mac.key", "deadline": "100ms"}},
     }
-    assert set(everything) == set(SCHEMA["properties"])
+    assert set(everything) | {"bundle"} == set(SCHEMA["properties"])  # which stands instead of `policy`
     environment = {"D_TOKEN": "t", "OTEL_SERVICE_NAME": "x", "OTHER": "y", "XDG_CACHE_HOME": "/cache"}
     assert read(write(tmp_path, everything), environment) == Settings(
         state=tmp_path / "state",
@@ -89,7 +91,7 @@ def test_every_setting_is_read(tmp_path: Path) -> None:
         agent_port=Listen(path=tmp_path / "agent.sock"),
         review_port=Listen(host="0.0.0.0", port=9002, certificate=tmp_path / "tls.crt", key=Path("/k/tls.key")),
         probe_port=Listen(host="::1", port=9001),
-        opa=Opa(mode="external", binary="/o/opa", address="unix:/o.sock", bundle=tmp_path / "b.tgz", deadline=1.5),
+        opa=Opa(mode="external", binary="/o/opa", address="unix:///o.sock", bundle=tmp_path / "b.tgz", deadline=1.5),
         tokens=Tokens(file=tmp_path / "tokens.yaml"),
         reviewers=Tokens(
             issuers=(
@@ -118,6 +120,7 @@ def test_every_setting_is_read(tmp_path: Path) -> None:
         limits=Limits(**dict.fromkeys(Limits.__dataclass_fields__, 7)),
         agent={"namespace": "n", "service_account": "s", "pod": "p", "spiffe_id": "spiffe://x/y"},
         audit_copy=True,
+        store=Valkey(url="rediss://v:6379/0", mac_key_file=tmp_path / "mac.key", deadline=0.1),
         variables={"D_TOKEN": "t", "OTEL_SERVICE_NAME": "x"},
         tools=Path("/cache/sidegate/tools"),
     )
@@ -235,6 +238,27 @@ def test_overrides_are_checked_like_the_file(tmp_path: Path) -> None:
     )
     assert sorted(p.split(": ")[0] for p in found) == ["/", "/", "/audit_copy", "/limits/holds"]
     given(tmp_path, dict.fromkeys(NOT_SETTINGS, "anything"))
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "path"),
+    [
+        ("SIDEGATE_OPA__DEADLIN", "1s", "/opa"),
+        ("SIDEGATE_COLOUR", "red", "/"),
+        ("SIDEGATE_PATIENCE", "soon", "/patience"),
+        ("SIDEGATE_REVIEW_PORT", "0.0.0.0:8902", "/review_port"),
+    ],
+)
+def test_what_is_wrong_with_an_override_names_the_variable(tmp_path: Path, name: str, value: str, path: str) -> None:
+    """The file has nothing that could be mended; what is wrong with the file still names the file."""
+    with pytest.raises(SettingsError) as error:
+        given(tmp_path, {name: value, "SIDEGATE_DRAIN": "5s"}, size=1)
+    found = error.value.problems
+    if path != "/review_port":  # contradictions are looked for in what is well formed by itself
+        assert any(problem.startswith(f"{name}: {path}: ") for problem in found)
+        assert any(problem.startswith(f"{tmp_path / 'sidegate.yaml'}: /: unknown property 'size'") for problem in found)
+    with pytest.raises(SettingsError, match=rf"^{name}: {path}: "):
+        given(tmp_path, {name: value})
 
 
 def test_the_file_is_not_changed_by_overrides_of_a_mapping_that_is_text(tmp_path: Path) -> None:

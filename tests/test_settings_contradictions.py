@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import yaml
 
-from proxy.settings import SettingsError, read
+from proxy.settings import Bundle, SettingsError, read
 
 LEAST: Mapping[str, Any] = {"state": "state", "catalog": "catalog", "policy": "policy.yaml"}
 ISSUER: Mapping[str, Any] = {"issuer": "https://id.test", "audience": "sidegate", "jwks_url": "https://id.test/keys"}
@@ -16,7 +16,7 @@ ISSUER: Mapping[str, Any] = {"issuer": "https://id.test", "audience": "sidegate"
 def problems(folder: Path, **more: Any) -> list[str]:
     """What is wrong, without the file's name that each sentence begins with; nothing if it is read."""
     path = folder / "sidegate.yaml"
-    path.write_text(yaml.safe_dump({**LEAST, **more}))
+    path.write_text(yaml.safe_dump({key: value for key, value in {**LEAST, **more}.items() if value is not None}))
     try:
         read(path, {})
     except SettingsError as error:
@@ -64,6 +64,58 @@ def test_settings_that_contradict_each_other_are_refused(tmp_path: Path, place: 
 def test_what_is_near_a_contradiction_and_none_is_taken(tmp_path: Path, more: Mapping[str, Any]) -> None:
     """No rule says more than it should."""
     assert problems(tmp_path, **more) == []
+
+
+URL = "https://policy.test/p.tar.gz"
+
+
+@pytest.mark.parametrize(
+    ("place", "more"),
+    [
+        ("/policy", {}),
+        ("/policy, /policy_folders", {"policy": "policy.yaml", "bundle": {"platform": "p"}}),
+        ("/policy, /policy_folders", {"policy_folders": ["own"], "bundle": {"platform": "p"}}),
+        ("/bundle/key", {"bundle": {"platform": URL}}),
+        ("/bundle/key", {"bundle": {"platform": "p", "teams": {"team": URL}}}),
+        ("/bundle", {"bundle": {"platform": "http://policy.test/p", "key": "k"}}),
+        ("/bundle", {"bundle": {"platform": "http://127.0.0.1.evil.test/p", "key": "k"}}),
+        ("/bundle/credential", {"bundle": {"platform": URL, "key": "k", "credential": "absent"}}),
+        ("/bundle/every", {"bundle": {"platform": URL, "key": "k", "every": "10ms"}}),
+        ("/bundle", {"bundle": {}}),
+        ("/bundle/teams", {"bundle": {"platform": "p", "teams": {"platform": "q"}}}),
+        ("/bundle/teams", {"bundle": {"platform": "p", "teams": {"../x": "q"}}}),
+    ],
+)
+def test_policy_comes_one_way_and_over_a_network_only_signed(
+    tmp_path: Path, place: str, more: Mapping[str, Any]
+) -> None:
+    """Alone, each is one problem."""
+    (found,) = problems(tmp_path, **{"policy": None, **more})
+    assert found.split(": ")[0] == place
+
+
+@pytest.mark.parametrize(
+    "bundle",
+    [
+        {"platform": "p", "teams": {"team": "t"}},
+        {"platform": URL, "key": "k", "credential": "api", "every": "1s"},
+        {"platform": "http://127.0.0.1:8080/p", "teams": {"team": "http://[::1]/t"}, "key": "k"},
+    ],
+)
+def test_policy_may_come_as_files_or_signed_from_a_url(tmp_path: Path, bundle: Mapping[str, Any]) -> None:
+    assert problems(tmp_path, policy=None, bundle=bundle, credentials={"api": {"env": "TOKEN"}}) == []
+
+
+def test_paths_of_layers_are_relative_to_the_settings_and_urls_stay(tmp_path: Path) -> None:
+    path = tmp_path / "sidegate.yaml"
+    given = {"platform": "p/x.tar.gz", "teams": {"team": URL}, "key": "k.pem", "every": "2m"}
+    path.write_text(yaml.safe_dump({"state": "s", "catalog": "c", "bundle": given}))
+    bundle = read(path, {}).bundle
+    assert bundle == Bundle(
+        platform=str(tmp_path / "p/x.tar.gz"), teams={"team": URL}, key=tmp_path / "k.pem", every=120.0
+    )
+    assert list(bundle.layers) == ["platform", "team"]
+    assert bundle.urls == {"team": URL}
 
 
 def test_a_token_file_of_users_under_another_name_is_no_file_of_reviewers(tmp_path: Path) -> None:

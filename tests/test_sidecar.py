@@ -9,6 +9,7 @@ from typing import Any, cast
 import pytest
 from aiohttp import web
 
+from proxy import __version__
 from proxy.errors import Code
 from proxy.model import Status
 from proxy.server.listeners import Listeners
@@ -27,7 +28,14 @@ async def line(tmp_path: Path) -> AsyncIterator[Line]:
 
 def sidecar(line: Line, *, opa: Any = None, answers: bool = True, drain_seconds: float = 5.0) -> Sidecar:
     """Around a real line; the policy's source and OPA are only asked for what they are."""
-    source = SimpleNamespace(modes={"grants": "enforce", "mine": "warn"}, warnings=("a warning",))
+    source = SimpleNamespace(
+        modes={"grants": "enforce", "mine": "warn"},
+        approvers=["leads"],
+        warnings=("a warning",),
+        layers={"platform": "p1"},
+        rolled_back=None,
+        fetcher=None,
+    )
     return Sidecar(
         settings=Settings(state=line.rig.path, catalog=Path(), policy=Path(), drain=drain_seconds),
         pipeline=line.pipeline,
@@ -37,7 +45,7 @@ def sidecar(line: Line, *, opa: Any = None, answers: bool = True, drain_seconds:
         policy_source=cast("Any", source),
         listeners=Listeners(complete=True),
         opa=opa,
-        watchdog=cast("Any", SimpleNamespace(answers=answers)),
+        watchdog=cast("Any", SimpleNamespace(answers=answers, answer="p1")),
     )
 
 
@@ -78,7 +86,9 @@ async def test_its_status_has_what_an_operator_asks_for(line: Line) -> None:
     assert status["revision"] == line.snapshots.now.revision
     assert (status["tools"], status["quarantined"]) == (3, ["get_capacity"])
     assert (status["policies"], status["warnings"]) == ({"grants": "enforce", "mine": "warn"}, ["a warning"])
+    assert (status["layers"], status["rolled_back"]) == ({"platform": "p1"}, None)
     assert status["not_enforcing"] == ["mine"]
+    assert (status["approvers"], status["opa"]) == (["leads"], "supervised")
     assert (status["registration"], status["in_flight"]) == ("claimed", 0)
 
 
@@ -95,11 +105,45 @@ async def test_its_gauges_are_read_when_they_are_asked_for(line: Line) -> None:
     assert (readings[names.REVIEWS_WAITING](), readings[names.REVIEWS_OLDEST_SECONDS]()) == (2, 42.0)
     await line.answer_review()
     assert readings[names.REVIEWS_WAITING]() == 1
-    assert readings[names.POLICY_REVISION_INFO]() == {("p1",): 1}
+    assert readings[names.POLICY_REVISION_INFO]() == {("p1", ""): 1}
     assert readings[names.JOURNAL_RECORDS_TOTAL]() == line.store.log._journal.head.seq
-    free = readings[names.JOURNAL_FREE_BYTES]()
+    free, size = readings[names.JOURNAL_FREE_BYTES](), readings[names.JOURNAL_SIZE_BYTES]()
     assert isinstance(free, int)
-    assert free > 0
+    assert isinstance(size, int)
+    assert 0 < free < size
+
+
+async def test_its_gauges_tell_what_holds_and_what_does_not(line: Line) -> None:
+    """Whether OPA answers and with which revision, whether files were taken over, what only watches, what is stopped."""
+    opa = SimpleNamespace(alive=True, restarts=2)
+    made = sidecar(line, opa=opa)
+    keeper = cast("Any", made.snapshots)
+    keeper.failing, keeper.loaded_at = False, 1234.5
+    read = {name: reading() for name, reading in made.readings().items()}
+    assert set(read) <= set(names.ALL_METRICS)
+    assert read[names.NOT_ENFORCING] == {("warn",): 1, ("shadow",): 0}
+    assert (read[names.OPA_UP], read[names.OPA_RESTARTS_TOTAL], read[names.REVISION_SKEW]) == (1, 2, 0)
+    assert (read[names.RELOAD_SUCCESSFUL], read[names.RELOAD_TIMESTAMP_SECONDS]) == (1, 1234.5)
+    assert read[names.REVIEWS_DEADLINE_SECONDS] == line.pipeline.review_ttl
+    assert (read[names.CALLS_IN_FLIGHT], read[names.BUILD_INFO]) == (0, {(__version__,): 1})
+    await line.store.conversations.throw({"scope": "tool", "name": "get_capacity", "by": "op"}, standing=True)
+    opa.alive, keeper.failing, cast("Any", made.watchdog).answer = False, True, "p0"
+    read = {name: reading() for name, reading in made.readings().items()}
+    assert (read[names.OPA_UP], read[names.REVISION_SKEW], read[names.RELOAD_SUCCESSFUL]) == (0, 1, 0)
+    stops = read[names.STOPS_STANDING]
+    assert isinstance(stops, dict)
+    assert {scope for (scope,), count in stops.items() if count} == {"tool"}
+
+
+async def test_before_opa_has_told_a_revision_there_is_no_skew(line: Line) -> None:
+    """And a bundle that does not come is a reload that failed."""
+    made = sidecar(line)
+    cast("Any", made.watchdog).answer = None
+    cast("Any", made.snapshots).failing = False
+    readings = made.readings()
+    assert (readings[names.REVISION_SKEW](), readings[names.RELOAD_SUCCESSFUL]()) == (0, 1)
+    cast("Any", made.policy_source).fetcher = SimpleNamespace(failing=True)
+    assert readings[names.RELOAD_SUCCESSFUL]() == 0
 
 
 async def test_draining_takes_no_new_calls_and_gives_everybody_an_answer(line: Line) -> None:

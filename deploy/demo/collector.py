@@ -1,5 +1,6 @@
-"""A small OTLP/HTTP receiver for the demo: keeps spans in memory and draws the tree of one trace."""
+"""Where the demo's traces go unless Jaeger takes them: a small OTLP/HTTP receiver. And a trace drawn as a tree."""
 
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from aiohttp import web
@@ -11,16 +12,32 @@ SHOWN = (
     "sidegate.decision",
     "sidegate.code",
     "sidegate.review_id",
+    "sidegate.review.status",
+    "sidegate.review.by",
+    "sidegate.review.seconds",
     "error.type",
     "http.response.status_code",
 )
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Shown:
+    """What is drawn of one span. `start` only orders; `parent` is empty for a root."""
+
+    service: str
+    id: str
+    parent: str
+    name: str
+    start: int
+    milliseconds: float
+    attributes: Mapping[str, str]
+
+
 @dataclass(slots=True)
 class Collector:
-    """Spans by trace id (32 hex digits), each with the service it came from."""
+    """Spans by trace id (32 hex digits)."""
 
-    traces: dict[str, list[tuple[str, Span]]] = field(default_factory=dict)
+    traces: dict[str, list[Shown]] = field(default_factory=dict)
 
     def application(self) -> web.Application:
         """`POST /v1/traces`."""
@@ -34,25 +51,36 @@ class Collector:
             service = next((a.value.string_value for a in resource.resource.attributes if a.key == "service.name"), "?")
             for scope in resource.scope_spans:
                 for span in scope.spans:
-                    self.traces.setdefault(span.trace_id.hex(), []).append((service, span))
+                    self.traces.setdefault(span.trace_id.hex(), []).append(_shown(service, span))
         return web.Response(content_type="application/x-protobuf")
 
-    def names(self, trace_id: str) -> set[str]:
-        """Names of the spans that have come."""
-        return {span.name for _, span in self.traces.get(trace_id, [])}
+    def spans(self, trace_id: str) -> list[Shown]:
+        """Those that have come."""
+        return self.traces.get(trace_id, [])
 
-    def tree(self, trace_id: str) -> list[str]:
-        """Lines of the trace, children below their parents, in order of time."""
-        spans = sorted(self.traces.get(trace_id, []), key=lambda pair: pair[1].start_time_unix_nano)
-        known = {span.span_id for _, span in spans}
-        roots = [pair for pair in spans if pair[1].parent_span_id not in known]
-        return [line for root in roots for line in self._lines(root, spans, 0)]
 
-    def _lines(self, pair: tuple[str, Span], spans: list[tuple[str, Span]], depth: int) -> list[str]:
-        service, span = pair
-        took = (span.end_time_unix_nano - span.start_time_unix_nano) / 1e6
-        shown = {a.key: a.value.string_value or str(a.value.int_value) for a in span.attributes if a.key in SHOWN}
-        facts = "  ".join(f"{key.rpartition('.')[2]}={value}" for key, value in shown.items())
-        line = f"{'   ' * depth}{'└─ ' if depth else ''}{span.name}  [{service}]  {took:.1f} ms  {facts}".rstrip()
-        children = [p for p in spans if p[1].parent_span_id == span.span_id]
-        return [line, *(below for child in children for below in self._lines(child, spans, depth + 1))]
+def tree(found: Iterable[Shown]) -> list[str]:
+    """Lines of a trace, children below their parents, in order of time."""
+    spans = sorted(found, key=lambda span: span.start)
+    known = {span.id for span in spans}
+    return [line for root in spans if root.parent not in known for line in _lines(root, spans, 0)]
+
+
+def _lines(span: Shown, spans: list[Shown], depth: int) -> list[str]:
+    facts = "  ".join(f"{key.rpartition('.')[2]}={span.attributes[key]}" for key in SHOWN if key in span.attributes)
+    line = f"{'   ' * depth}{'└─ ' if depth else ''}{span.name}  [{span.service}]  {span.milliseconds:.1f} ms  {facts}"
+    children = [other for other in spans if other.parent == span.id]
+    return [line.rstrip(), *(below for child in children for below in _lines(child, spans, depth + 1))]
+
+
+def _shown(service: str, span: Span) -> Shown:
+    values = {a.key: (a.value, a.value.WhichOneof("value") or "") for a in span.attributes}
+    return Shown(
+        service=service,
+        id=span.span_id.hex(),
+        parent=span.parent_span_id.hex(),
+        name=span.name,
+        start=span.start_time_unix_nano,
+        milliseconds=(span.end_time_unix_nano - span.start_time_unix_nano) / 1e6,
+        attributes={key: str(getattr(value, kind, "")) for key, (value, kind) in values.items()},
+    )

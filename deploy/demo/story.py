@@ -14,11 +14,12 @@ import time
 from pathlib import Path
 from typing import Any, NoReturn
 
+import jaeger
 import requests
 import world as worlds
 from agent import Agent
 from aiohttp import web
-from collector import Collector
+from collector import Collector, tree
 from keep import keep as keep_running
 from model import application as model_application
 from page import Page
@@ -32,8 +33,9 @@ class UnexpectedError(Exception):
 class Story:
     """One run. Each step prints what the model sees, and is checked."""
 
-    def __init__(self, world: worlds.World, collector: Collector, page: Page) -> None:
+    def __init__(self, world: worlds.World, collector: Collector | jaeger.Jaeger, page: Page, *, stays: bool) -> None:
         self.world = world
+        self.stays = stays
         self.collector = collector
         self.page = page
         self.session = requests.Session()
@@ -155,18 +157,23 @@ class Story:
 
     def traces(self) -> None:
         self.page.chapter("The held call as a trace, and the trace of its resumption")
-        held = self.spans(self.held["trace_id"], {"decide", "review requested"})
-        self.expect(held, "the held call: decided, held, never sent")
+        held = self.spans(self.held["trace_id"], {"decide", "review requested", "review resolved"})
+        self.expect(held, "the held call: decided, held, never sent; then the reviewer's yes")
         resumed = self.spans(self.resumed_trace, {"decide", "tools/call get_price"})
         self.expect(resumed, "the resumed call: decided again, and sent once")
+        if isinstance(self.collector, jaeger.Jaeger):
+            self.page.chapter("The held call in Jaeger" + ("" if self.stays else " (--keep lets it run on)"))
+            self.page.block("links", *self.collector.links(self.held["trace_id"], self.held["review"]))
 
     def spans(self, trace_id: str, wanted: set[str]) -> bool:
         """Print the tree of a trace, once all wanted spans have come; whether they have."""
         end = time.monotonic() + 10
-        while time.monotonic() < end and not wanted <= self.collector.names(trace_id):
+        found = self.collector.spans(trace_id)
+        while time.monotonic() < end and not wanted <= {span.name for span in found}:
             time.sleep(0.05)
-        self.page.block(f"trace {trace_id}", *self.collector.tree(trace_id))
-        return wanted <= self.collector.names(trace_id)
+            found = self.collector.spans(trace_id)
+        self.page.block(f"trace {trace_id}", *tree(found))
+        return wanted <= {span.name for span in found}
 
     def turn(self, number: int) -> str:
         """One user turn; returns the text that the model reads as its tool's result."""
@@ -207,7 +214,7 @@ class Story:
 
 
 def serve_in_thread(*applications: tuple[web.Application, int]) -> None:
-    """The model endpoint and the collector, on loopback, in this process."""
+    """The model endpoint, and the collector where there is no Jaeger, on loopback, in this process."""
 
     async def run() -> None:
         for application, port in applications:
@@ -223,14 +230,19 @@ def serve_in_thread(*applications: tuple[web.Application, int]) -> None:
         raise worlds.StartError("the model endpoint did not start within 10 s")
 
 
-def main(*, keep: bool = False) -> int:
-    """Play it in a temporary folder, which stays if something went wrong or with `keep`. Returns the exit code."""
+def main(*, keep: bool = False, with_jaeger: bool = False) -> int:
+    """Play it in a temporary folder, which stays if something went wrong or with `keep`. Returns the exit code: 64 without
+    what it needs."""
+    program = jaeger.binary() if with_jaeger else None
+    if with_jaeger and program is None:
+        print(f"there is no jaeger on PATH, nor in the cache of deploy/tools.sh: {jaeger.GET_IT}", file=sys.stderr)
+        return 64
     signal.signal(signal.SIGTERM, _terminated)
     folder = Path(tempfile.mkdtemp(prefix="sidegate-demo-"))
     stays = True
     world = worlds.make(folder)
     try:
-        play(world)
+        play(world, program, keep=keep)
         if keep:
             keep_running(world)
         stays = keep
@@ -244,16 +256,21 @@ def main(*, keep: bool = False) -> int:
     return 0
 
 
-def play(world: worlds.World) -> None:
-    """Start everything, tell the story, say that all went well."""
+def play(world: worlds.World, program: Path | None, *, keep: bool) -> None:
+    """Start everything, with Jaeger if that is the program, tell the story, say that all went well."""
     page = Page()
-    page.chapter("Starting: three tool services, a model endpoint, a trace collector, Sidegate with its OPA")
-    collector = Collector()
-    serve_in_thread(
-        (model_application(STEPS), world.ports["model"]), (collector.application(), world.ports["collector"])
-    )
+    watching = "a trace collector" if program is None else "Jaeger"
+    page.chapter(f"Starting: three tool services, a model endpoint, {watching}, Sidegate with its OPA")
+    served = [(model_application(STEPS), world.ports["model"])]
+    collector: Collector | jaeger.Jaeger
+    if program is not None:
+        collector = jaeger.start(world, program)
+    else:
+        collector = Collector()
+        served.append((collector.application(), world.ports["collector"]))
+    serve_in_thread(*served)
     worlds.start(world)
-    Story(world, collector, page).play()
+    Story(world, collector, page, stays=keep).play()
     page.chapter(f"Every step went as it should ({page.checks} checks)")
 
 
@@ -262,4 +279,4 @@ def _terminated(*_: object) -> NoReturn:
 
 
 if __name__ == "__main__":
-    sys.exit(main(keep="--keep" in sys.argv[1:]))
+    sys.exit(main(keep="--keep" in sys.argv[1:], with_jaeger="--jaeger" in sys.argv[1:]))

@@ -45,9 +45,10 @@ class World:
         return f"http://127.0.0.1:{self.ports[name]}"
 
     def start(self, name: str, *command: str, **environment: str) -> None:
+        """Start a process; its log is in the folder."""
         with (self.folder / f"{name}.log").open("ab") as log:
             self.processes[name] = subprocess.Popen(
-                [sys.executable, *command],
+                command,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
@@ -92,7 +93,7 @@ class World:
 def make(folder: Path) -> World:
     """Write settings, catalog, policy, tokens and credentials into an empty folder."""
     folder.mkdir(parents=True, exist_ok=True)
-    ports = dict(zip(PORTS, _free_ports(len(PORTS)), strict=True))
+    ports = dict(zip(PORTS, free_ports(len(PORTS)), strict=True))
     buyer, buyer_line = token_line(subject="ada", name="Ada Example", tenant="acme", roles=("buyer",))
     reviewer, reviewer_line = token_line(
         subject="rob", name="Rob Example", tenant="acme", roles=("sourcing-leads", "operator")
@@ -131,12 +132,12 @@ def start(world: World) -> None:
     for name in SERVICES:
         world.start(
             name,
-            *(str(HERE / "services.py"), name, "--port", str(world.ports[name])),
+            *(sys.executable, str(HERE / "services.py"), name, "--port", str(world.ports[name])),
             *("--database", f"{name}.sqlite", "--token-file", f"{name}.token"),
         )
     world.start(
         "sidegate",
-        *("-m", "proxy.cli", "serve", "--settings", str(world.settings)),
+        *(sys.executable, "-m", "proxy.cli", "serve", "--settings", str(world.settings)),
         PYTHONPATH=PYTHONPATH,
         OTEL_EXPORTER_OTLP_ENDPOINT=world.url("collector"),
         OTEL_BSP_SCHEDULE_DELAY="200",
@@ -153,7 +154,8 @@ def private(path: Path, text: str) -> None:
     path.write_text(text)
 
 
-def _free_ports(count: int) -> Iterator[int]:
+def free_ports(count: int) -> Iterator[int]:
+    """Ports that were free a moment ago."""
     with contextlib.ExitStack() as stack:
         sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
         for one in sockets:

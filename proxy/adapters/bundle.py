@@ -1,39 +1,42 @@
-"""The policy bundle: settings and policy folders become one checked file that OPA reads (design sections 10 and 11).
+"""The policy bundle: settings and policies become one checked file that OPA reads (design sections 10 and 11).
 
 `assemble` is quick and what `serve` does before it starts; `bundle_proof` adds samples, tests and the absence sweep.
 """
 
-import asyncio
-import gzip
-import hashlib
-import io
-import os
-import shutil
-import tarfile
-import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import orjson
 
+from proxy import __version__
 from proxy.adapters import opa_cli
+from proxy.adapters.archive import lay_out, pack, replace
+from proxy.adapters.bundle_check import BundleError, Checks, check_rego
+from proxy.core.layers import PLATFORM, platform_members, policies_in, revision_of
 from proxy.core.policy_data import compile_policy
-from proxy.core.policy_document import PolicyDataError
-from proxy.core.policy_lint import lint
+from proxy.core.policy_document import PolicyDataError, read_document
+
+__all__ = [
+    "Assembled",
+    "BundleError",
+    "BundleInfo",
+    "PolicyContent",
+    "Sources",
+    "assemble",
+    "bind",
+    "build_bundle",
+    "collect_sources",
+    "lay_out",
+    "pack",
+    "policy_schema",
+    "write",
+]
 
 _DECISION = "sidegate/decision"
 _POLICIES = "sidegate/policies"
-_ROOTS = "bundle bundle: manifest roots"
-
-
-class BundleError(Exception):
-    """No bundle was written. `problems` are all of the stage that failed, each with its place."""
-
-    def __init__(self, problems: Sequence[str]) -> None:
-        super().__init__("\n".join(problems))
-        self.problems = tuple(problems)
+_DATA = "sidegate/settings/data.json"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,6 +53,22 @@ class Sources:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class PolicyContent:
+    """All policy, wherever it came from, before it is bound to a catalog.
+
+    `authors` maps members to what their authors know them by; `layers` to revisions where it was delivered; `apart` are teams
+    whose policies are listed here and delivered by themselves.
+    """
+
+    document: Mapping[str, Any]
+    rego: Mapping[str, bytes]
+    authors: Mapping[str, Path]
+    folders: Mapping[str, Path] = field(default_factory=dict)
+    layers: Mapping[str, str] | None = None
+    apart: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Assembled:
     """A checked bundle in memory. `files` are its members; `authors` maps them to the files their authors wrote."""
 
@@ -57,12 +76,13 @@ class Assembled:
     files: Mapping[str, bytes]
     authors: Mapping[str, Path]
     folders: Mapping[str, Path]
+    layers: Mapping[str, str]
     warnings: tuple[str, ...] = ()
 
     @property
     def settings(self) -> dict[str, Any]:
         """What stands under `data.sidegate.settings`."""
-        settings: dict[str, Any] = orjson.loads(self.files["sidegate/settings/data.json"])
+        settings: dict[str, Any] = orjson.loads(self.files[_DATA])
         return settings
 
 
@@ -84,14 +104,25 @@ async def build_bundle(
     return write(assembled, output)
 
 
-async def assemble(opa: Path, sources: Sources, policy: Mapping[str, Any], *, catalog_revision: str) -> Assembled:
+async def assemble(
+    opa: Path,
+    sources: Sources,
+    policy: Mapping[str, Any],
+    *,
+    catalog_revision: str,
+    apart: frozenset[str] = frozenset(),
+) -> Assembled:
     """Collect, compile and check. Raises BundleError with all problems of the first stage that has any."""
-    try:
-        settings = compile_policy(policy, _policy_schema(sources))
-    except PolicyDataError as error:
-        raise BundleError(error.problems) from error
+    content = collect_sources(sources, _document(policy, policy_schema(sources)), apart=apart)
+    return await bind(content, Checks(opa=opa, shipped=sources.shipped), catalog_revision=catalog_revision)
+
+
+def collect_sources(
+    sources: Sources, document: Mapping[str, Any], *, apart: frozenset[str] = frozenset()
+) -> PolicyContent:
+    """Settings, valid by themselves, and policy folders. Raises BundleError with all problems."""
     folders, problems = _folders(sources)
-    problems += _unlisted(settings["policies"], folders)
+    problems += _unlisted(document["policies"], folders, apart)
     authors = {f"{_DECISION}/{file.name}": file for file in _rego_files(sources.shipped / _DECISION)}
     for name, folder in folders.items():
         authors |= {f"{_POLICIES}/{name}/{file.name}": file for file in _rego_files(folder)}
@@ -99,115 +130,69 @@ async def assemble(opa: Path, sources: Sources, policy: Mapping[str, Any], *, ca
     if problems:
         raise BundleError(problems)
     rego = {name: file.read_bytes() for name, file in sorted(authors.items())}
-    revision = _revision(rego, settings, catalog_revision)
-    files = {
-        **rego,
-        "sidegate/settings/data.json": _json({**settings, "revision": revision}),
-        ".manifest": _json({"revision": revision, "roots": ["sidegate"], "rego_version": 2}),
-    }
-    assembled = Assembled(revision=revision, files=files, authors=authors, folders=folders)
+    return PolicyContent(document=document, rego=rego, authors=authors, folders=folders, apart=apart)
+
+
+async def bind(content: PolicyContent, checks: Checks, *, catalog_revision: str) -> Assembled:
+    """The bundle of this policy for that catalog, checked by OPA. Raises BundleError with all problems."""
+    settings = compile_policy(content.document, policy_schema(Sources(shipped=checks.shipped)))
+    listed = set(settings["policies"]) - content.apart
+    there = policies_in(content.rego)
+    problems = [
+        f"policies.{name}: listed, but no layer that was delivered has it (bundle.teams)"
+        for name in sorted(listed - there)
+    ] + [f"the policy {name} is delivered, but policies does not list it" for name in sorted(there - listed)]
+    if problems:
+        raise BundleError(problems)
+    revision = revision_of(content.rego, settings, catalog_revision)
+    layers = content.layers or {PLATFORM: revision}
+    about = {"catalog": catalog_revision, "version": __version__}
+    files = platform_members(
+        rego=content.rego,
+        document=content.document,
+        settings=settings,
+        about=about if content.layers is None else {**about, "layers": dict(layers)},
+        revision=revision,
+    )
     try:
-        return await _checked(opa, sources, assembled)
+        warnings = await check_rego(checks, files, content.authors)
     except opa_cli.OpaFailedError as error:
         raise BundleError([str(error)]) from error
+    return Assembled(
+        revision=revision,
+        files=files,
+        authors=content.authors,
+        folders=content.folders,
+        layers=layers,
+        warnings=warnings,
+    )
 
 
 def write(assembled: Assembled, output: Path) -> BundleInfo:
     """The same bytes for the same content, renamed into place in one step."""
-    output.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=output.parent, prefix=f".{output.name}.")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(pack(assembled.files))
-            file.flush()
-            os.fsync(file.fileno())
-        Path(name).chmod(0o644)
-        Path(name).replace(output)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
+    replace(output, pack(assembled.files))
     return BundleInfo(
         path=output,
         revision=assembled.revision,
-        policies=tuple(sorted(assembled.folders)),
+        policies=tuple(sorted(policies_in(assembled.files))),
         warnings=assembled.warnings,
     )
 
 
-def pack(files: Mapping[str, bytes]) -> bytes:
-    """A deterministic .tar.gz: sorted names, no times, no owners."""
-    packed = io.BytesIO()
-    with tarfile.open(fileobj=packed, mode="w", format=tarfile.USTAR_FORMAT) as archive:
-        for name in sorted(files):
-            member = tarfile.TarInfo(name)
-            member.size = len(files[name])
-            member.mode = 0o644
-            archive.addfile(member, io.BytesIO(files[name]))
-    return gzip.compress(packed.getvalue(), mtime=0)
-
-
-def lay_out(files: Mapping[str, bytes], directory: Path) -> None:
-    """Write bundle members as files under `directory`."""
-    for name, content in files.items():
-        path = directory / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(content)
-
-
-async def _checked(opa: Path, sources: Sources, assembled: Assembled) -> Assembled:
-    with tempfile.TemporaryDirectory(prefix="sidegate-bundle-") as name:
-        work = Path(name)
-        await asyncio.to_thread(lay_out, assembled.files, work / "bundle")
-        await asyncio.to_thread(shutil.copytree, sources.schemas, work / "schemas")
-        (work / "capabilities.json").write_bytes(await opa_cli.capabilities(opa, work))
-        compiled, formatted, linted = await asyncio.gather(
-            opa_cli.run_opa(opa, *_check_arguments(), directory=work),
-            opa_cli.run_opa(opa, "fmt", "--list", "bundle", directory=work),
-            _linted(opa, work, assembled),
-        )
-    names = {f"bundle/{name}": str(file) for name, file in assembled.authors.items()}
-    problems = opa_cli.errors(compiled, names) if compiled.code else []
-    if linted:  # it says the same of a wrong package, and where
-        problems = [problem for problem in problems if _ROOTS not in problem]
-    problems += [problem for problem in linted if problem not in problems]
-    if problems:
-        raise BundleError(problems)
-    ragged = [names.get(line, line) for line in formatted.out.decode().split()]
-    return Assembled(
-        revision=assembled.revision,
-        files=assembled.files,
-        authors=assembled.authors,
-        folders=assembled.folders,
-        warnings=tuple(f"{file}: not formatted (opa fmt -w)" for file in ragged),
-    )
-
-
-def _check_arguments() -> tuple[str, ...]:
-    options = ("--strict", "--schema", "schemas", "--capabilities", "capabilities.json", "--format", "json")
-    return ("check", *options, "--max-errors", "100", "--bundle", "bundle")
-
-
-async def _linted(opa: Path, work: Path, assembled: Assembled) -> list[str]:
-    found = await asyncio.gather(*(_lint_file(opa, work, name, file) for name, file in assembled.authors.items()))
-    return [problem for problems in found for problem in problems]
-
-
-async def _lint_file(opa: Path, work: Path, name: str, author: Path) -> list[str]:
-    arguments = ("parse", f"bundle/{name}", "--format", "json", "--json-include", "locations,-comments")
-    said = await opa_cli.run_opa(opa, *arguments, directory=work)
-    if said.code:
-        return opa_cli.errors(said, {f"bundle/{name}": str(author)})
-    package = Path(name).parent.as_posix().replace("/", ".")
-    module = orjson.loads(said.out)
-    return lint(module, file=str(author), package=package, policy=name.startswith(_POLICIES))
-
-
-def _policy_schema(sources: Sources) -> Mapping[str, Any]:
+def policy_schema(sources: Sources) -> Mapping[str, Any]:
+    """The closed schema of policy.yaml. Raises BundleError."""
     try:
         schema: Mapping[str, Any] = orjson.loads((sources.schemas / "policy.json").read_bytes())
     except (OSError, orjson.JSONDecodeError) as error:
         raise BundleError([f"{sources.schemas / 'policy.json'}: cannot be read: {error}"]) from error
     return schema
+
+
+def _document(policy: Mapping[str, Any], schema: Mapping[str, Any]) -> Mapping[str, Any]:
+    try:
+        return read_document(policy, schema)
+    except PolicyDataError as error:
+        raise BundleError(error.problems) from error
 
 
 def _folders(sources: Sources) -> tuple[dict[str, Path], list[str]]:
@@ -230,10 +215,13 @@ def _folders(sources: Sources) -> tuple[dict[str, Path], list[str]]:
     return folders, problems
 
 
-def _unlisted(listed: Mapping[str, str], folders: Mapping[str, Path]) -> list[str]:
+def _unlisted(listed: Mapping[str, Any], folders: Mapping[str, Path], apart: frozenset[str]) -> list[str]:
     missing = [
-        f"policies.{name}: listed, but there is no folder of that name" for name in sorted(listed.keys() - folders)
+        f"policies.{name}: listed, but there is no folder of that name"
+        for name in sorted(listed.keys() - folders - apart)
     ]
+    missing += [f"{folders[name]}: {name} is said to be delivered apart" for name in sorted(folders.keys() & apart)]
+    missing += [f"policies does not list the team {name}" for name in sorted(apart - listed.keys())]
     extra = [f"{folders[name]}: policies does not list {name}" for name in sorted(folders.keys() - listed)]
     return missing + extra
 
@@ -250,15 +238,3 @@ def _strangers(folder: Path) -> list[str]:
         if not known:
             problems.append(f"{file}: does not belong in a policy folder (settings go under custom in the policy file)")
     return problems
-
-
-def _revision(rego: Mapping[str, bytes], settings: Mapping[str, Any], catalog_revision: str) -> str:
-    digest = hashlib.sha256()
-    for part in (catalog_revision.encode(), _json(settings), *(part for item in rego.items() for part in item)):
-        content = part.encode() if isinstance(part, str) else part
-        digest.update(len(content).to_bytes(8, "big") + content)
-    return digest.hexdigest()
-
-
-def _json(value: Mapping[str, Any]) -> bytes:
-    return orjson.dumps(value, option=orjson.OPT_SORT_KEYS)

@@ -68,8 +68,11 @@ async def prove(opa: Path, sources: Sources, assembled: Assembled) -> Proof:
 
 
 def enforced(sources: Sources, assembled: Assembled) -> dict[str, bytes]:
-    """The bundle's files with every own policy enforced: on trial it has no say, and none of its samples could fail."""
+    """The bundle's files with every own policy enforced: on trial it has no say, and none of its samples could fail.
+
+    Policies that are delivered apart are left out: listed and not loaded, they deny everything."""
     settings = assembled.settings
+    settings["policies"] = {name: mode for name, mode in settings["policies"].items() if name in assembled.folders}
     own = (name for name, folder in assembled.folders.items() if not folder.is_relative_to(sources.shipped))
     settings["policies"] |= dict.fromkeys(own, "enforce")
     return {**assembled.files, _SETTINGS: orjson.dumps(settings)}

@@ -1,7 +1,8 @@
-"""Port Calls over another: records of calls that could not even be read are coalesced (design section 15).
+"""Port Calls over another: records of what anybody can send are coalesced (design section 15).
 
-Whoever can reach the port can send nonsense as fast as it goes. Each is answered; but only so many a second are recorded one
-by one, and the others as one record, the last of them, with a count by code. So the journal does not fill up with them.
+Whoever can reach the port can send nonsense, and calls of nobody, as fast as it goes. Each is answered; but only so many a
+second are recorded one by one and whole, and the others as one record, the last of them, with a count by code. Those that
+took a number are recorded without what was asked. So the journal does not fill up with them.
 """
 
 from collections import Counter
@@ -9,8 +10,10 @@ from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any
 
+from proxy.core.identity import ANONYMOUS
 from proxy.core.tool import CheckedCall
-from proxy.errors import Code, Refusal
+from proxy.earlier import Outcome
+from proxy.errors import Code, Ran, Refusal
 from proxy.model import Caller, Facts
 from proxy.ports import Calls, Clock
 
@@ -44,7 +47,7 @@ class CoalescedCalls:
 
     async def settle(self, terminal: Mapping[str, Any], *, durable: bool) -> None:
         """See Calls."""
-        if terminal["principal"] is not None or terminal["code"] not in _UNREAD:
+        if not _of_nobody(terminal):
             await self._calls.settle(terminal, durable=durable)
             return
         now = self._clock.monotonic()
@@ -54,9 +57,11 @@ class CoalescedCalls:
         if self._written < PER_SECOND:
             self._written += 1
             await self._calls.settle(terminal, durable=durable)
-        else:
+        elif terminal["number"] is None:
             self._left_out[str(terminal["code"])] += 1
             self._last = terminal
+        else:  # it has a number that only its record gives back
+            await self._calls.settle(_shortened(terminal), durable=durable)
 
     async def flush(self) -> None:
         """Write the count of what was left out. Raises Refusal; the count is kept then."""
@@ -74,3 +79,20 @@ class CoalescedCalls:
         finally:
             with suppress(Refusal):
                 await self.flush()
+
+
+def _of_nobody(terminal: Mapping[str, Any]) -> bool:
+    """Whether a call could not be read, or was refused to somebody who is not known: what anybody can send."""
+    principal = terminal["principal"]
+    if principal is None:
+        return terminal["code"] in _UNREAD
+    refused = terminal["outcome"] == Outcome.REFUSED and terminal["ran"] == Ran.NO
+    return bool(refused and principal["id"] == ANONYMOUS.id)
+
+
+def _shortened(terminal: Mapping[str, Any]) -> dict[str, Any]:
+    """Without what makes a record long: what was asked. It is marked, since it cannot be replayed."""
+    record = {key: value for key, value in terminal.items() if key not in ("input", "arguments", "decision")}
+    if (decision := terminal.get("decision")) is not None:
+        record["decision"] = {key: decision[key] for key in ("effect", "guards", "reasons", "policy")}
+    return record | {"shortened": True}

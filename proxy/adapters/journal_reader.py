@@ -1,6 +1,7 @@
 """Reading the journal: strictly for replay and verification, leniently for people."""
 
 import re
+import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
@@ -11,8 +12,10 @@ from typing import Any
 from proxy.adapters.journal_segment import JournalError, Segment, ends, one_chain, parse_name, segments_of
 from proxy.core.chain import parse_line, stated_hash
 from proxy.core.chain_walk import BrokenChainError, ChainWalk, Place
+from proxy.core.shipped import beginnings, unwrapped
 
 _ANCHOR = re.compile(r"([0-9]{1,18}):([0-9a-f]{64})")
+_IN_MEMORY = 64 << 20  # bytes of a stream; what is longer goes to a temporary file
 _REMEDY = "put the segment files back from a copy, or start with an empty state directory (see `sidegate audit verify`)"
 Entry = tuple[Place, bytes]
 
@@ -61,17 +64,18 @@ def read(directory: Path, *, after: int = 0) -> Iterator[dict[str, Any]]:
 def whole_lines(lines: Iterable[bytes], *, unreadable: Callable[[int], None] | None = None) -> Iterator[bytes]:
     """Lines that hold a whole record, for people: nothing is verified, and what is none is left out.
 
-    `unreadable` is told the number, from 1, of each line that was left out, in whole or in part.
+    They may come as a log shipper has wrapped them, among lines of others. `unreadable` is told the number, from 1, of each
+    line that holds a damaged record.
     """
-    for number, line in enumerate(lines, 1):
-        if parse_line(line) is not None:
-            yield line
+    for number, line in enumerate(unwrapped(lines), 1):
+        found = beginnings(line)
+        if found and parse_line(line[found[0] :]) is not None:
+            yield line[found[0] :]
             continue
-        if unreadable is not None:
+        if found and unreadable is not None:
             unreadable(number)
-        rest = line[max(0, line.rfind(b'{"seq":')) :]  # in a stream, half a line and a segment's first are one line
-        if parse_line(rest) is not None:
-            yield rest
+        if len(found) > 1 and parse_line(line[found[-1] :]) is not None:
+            yield line[found[-1] :]  # in a stream, half a line and a segment's first are one line
 
 
 def read_stream(lines: Iterable[bytes]) -> Iterator[dict[str, Any]]:
@@ -117,8 +121,20 @@ def verify(paths: Sequence[Path], *, head: str | None = None) -> Verdict:
 
 
 def verify_stream(lines: Iterable[bytes], *, head: str | None = None) -> Verdict:
-    """Verify one chain whose segments come one after the other in a stream."""
-    return _Verification(head, check_files=False).run(_numbered("-", lines))
+    """Verify one chain whose segments come one after the other in a stream, also as a log shipper has wrapped them.
+
+    Lines of others in between are passed over; a record that is missing there breaks the chain. First the bytes are taken as
+    they are, since torn bytes that a record seals look like lines of others.
+    """
+    with tempfile.SpooledTemporaryFile(max_size=_IN_MEMORY) as kept:
+        kept.writelines(lines)
+        kept.seek(0)
+        as_written = _Verification(head, check_files=False).run(_numbered("-", kept))
+        if as_written.ok:
+            return as_written
+        kept.seek(0)
+        records = (line[found[0] :] for line in unwrapped(kept) if (found := beginnings(line)))
+        return _Verification(head, check_files=False).run(_numbered("-", records))
 
 
 class _Verification:

@@ -25,6 +25,7 @@ MISMATCH = f"{_PACKAGE}/mismatch?{_STRICT}"
 
 _INVALID = "the policy service gave no valid decision; nothing was executed"
 _UNREACHABLE = "the policy service could not be reached; nothing was executed"
+_NOT_TAKEN = "the policy service did not take the question; nothing was executed"
 _FAULTS: Mapping[str, tuple[Code, str]] = {
     "timeout": (Code.POLICY_UNAVAILABLE, "the policy service did not answer in time; nothing was executed"),
     "busy": (Code.OVERLOADED, "more calls wait for a decision than can be decided in time; nothing was executed"),
@@ -102,7 +103,9 @@ def _headers(trace: SpanContext | None) -> dict[str, str]:
 def _refuse_status(status: int, body: bytes) -> NoReturn:
     if status == 500:
         raise Refusal(Code.POLICY_INVALID, _INVALID, details={"cause": "evaluation", **_opa_error(body)})
-    raise Refusal(Code.POLICY_UNAVAILABLE, _UNREACHABLE, details={"cause": "status", "status": status})
+    raise Refusal(
+        Code.POLICY_UNAVAILABLE, _NOT_TAKEN, details={"cause": "status", "status": status, **_opa_error(body)}
+    )
 
 
 def _opa_error(body: bytes) -> dict[str, object]:

@@ -19,6 +19,7 @@ class OpaWatchdog:
 
     def __init__(self, ask: Callable[[], Awaitable[object]], end: Callable[[], None], clock: Clock) -> None:
         self.silences = 0
+        self.answer: object = None  # the last one; None before the first
         self._ask = ask
         self._end = end
         self._clock = clock
@@ -33,7 +34,7 @@ class OpaWatchdog:
         while True:
             await self._clock.sleep(EVERY)
             try:
-                await self._ask()
+                self.answer = await self._ask()
             except Refusal:
                 self.silences += 1
             else:

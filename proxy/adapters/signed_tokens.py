@@ -1,4 +1,4 @@
-"""Verifying JSON Web Tokens: users' tokens of configured issuers, attestations of an application key, and the choice of verifier.
+"""Verifying JSON Web Tokens: users' tokens of configured issuers, attestations of an application key.
 
 PyJWT verifies the signature and nothing else. Times are checked against our Clock by core.claims.
 """
@@ -15,7 +15,7 @@ from proxy.adapters.jwks import Keys
 from proxy.core import claims
 from proxy.core.attestation import Attestation, SpentAttestations, read_attestation
 from proxy.model import Principal
-from proxy.ports import Clock, TokenVerifier
+from proxy.ports import Clock
 
 REMEMBER = 60.0  # seconds that a verified token is believed without a look at the keys: how long a withdrawn key may still work
 MAX_REMEMBERED = 4096
@@ -78,21 +78,6 @@ class JwtVerifier:
         self._remembered[key] = _Remembered(principal, self._clock.monotonic() + REMEMBER, ends)
         if len(self._remembered) > MAX_REMEMBERED:
             self._remembered.popitem(last=False)
-
-
-class ChainedVerifier:
-    """TokenVerifier that tells opaque tokens from JWTs by their shape, so that exactly one verifier sees a token."""
-
-    def __init__(self, *, opaque: TokenVerifier | None, jwts: TokenVerifier | None) -> None:
-        self._opaque = opaque
-        self._jwts = jwts
-
-    async def verify(self, token: str) -> Principal:
-        """See TokenVerifier."""
-        verifier = self._jwts if claims.is_jwt(token) else self._opaque
-        if verifier is None:
-            raise claims.refused("tokens of this kind are not accepted here")
-        return await verifier.verify(token)
 
 
 class AttestationVerifier:

@@ -45,6 +45,7 @@ class SnapshotKeeper:
         self._announced: Snapshot | None = None
         self._tried = ""  # fingerprint of the last content that needs no other try
         self._reported: tuple[str, ...] = ()
+        self.loaded_at = 0.0  # wall clock of the last reload that did not fail, seconds since 1970
         self._one_at_a_time = asyncio.Lock()
 
     def current(self) -> Snapshot:
@@ -52,6 +53,11 @@ class SnapshotKeeper:
         if self._current is None:
             raise RuntimeError("no snapshot has been loaded")
         return self._current
+
+    @property
+    def failing(self) -> bool:
+        """Whether the newest files were not taken over, so that older ones stay in force."""
+        return bool(self._reported)
 
     def by_policy(self, revision: str) -> Snapshot | None:
         """The snapshot of a policy revision: of the last two and the one announced, the newest that has it."""
@@ -70,7 +76,7 @@ class SnapshotKeeper:
                 self._tell(_sentences(e))
                 return self._current
             self._tell(())
-            self._announced = None
+            self._announced, self.loaded_at = None, self._clock.now().timestamp()
             before, self._current = self._current, snapshot
             if before is None or _revisions(before) != _revisions(snapshot):
                 self._previous = before or self._previous

@@ -5,12 +5,11 @@ from collections.abc import Mapping
 from typing import Any
 
 from proxy.adapters.store_log import StateLog
-from proxy.core.conversation import IMPLICIT, Conversation
+from proxy.core.conversation import Conversation
 from proxy.core.hold_rules import deadline, refuse_spending
-from proxy.core.reservation import Reservation, facts_below, new_reservation
+from proxy.core.reservation import Reservation, facts_below, new_reservation, of_caller
+from proxy.core.state_records import recovered_record
 from proxy.core.tool import CheckedCall
-from proxy.earlier import Outcome
-from proxy.errors import Code, Ran, Refusal
 from proxy.model import Caller, Facts
 from proxy.ports import Clock
 
@@ -92,24 +91,7 @@ class EmbeddedCalls:
         seq = 0
         count = len(self._orphans)
         for call, running in list(self._orphans.items()):
-            seq = self._log.write(
-                {
-                    "kind": "terminal",
-                    "call": call,
-                    "conversation": running["conversation"],
-                    "principal": {"id": running["principal"]},
-                    "number": running["number"],
-                    "tool": running["tool"],
-                    "digest": running["digest"],
-                    "outcome": Outcome.UNKNOWN.value,
-                    "ok": False,
-                    "code": Code.OUTCOME_UNKNOWN.value,
-                    "ran": Ran.UNKNOWN.value,
-                    "rows": None,
-                    "counters": {},
-                    "recovered": True,
-                }
-            )
+            seq = self._log.write(recovered_record(call, running))
             self._remember(call)
             del self._orphans[call]
         if count:
@@ -141,12 +123,7 @@ class EmbeddedCalls:
         self._log.pin(own.conversation)
 
     def _of(self, caller: Caller) -> Conversation:
-        conversation = self._log.state.conversation(caller.conversation)
-        registered = None if conversation is None else conversation.registered
-        if conversation is None or (registered is None and conversation.id != IMPLICIT):
-            raise Refusal(Code.UNKNOWN_CONVERSATION, "this conversation is not registered")
-        if registered is not None and registered.principal.id != caller.principal.id:
-            raise Refusal(Code.CONFLICTING_CONVERSATION, "this conversation belongs to another user")
+        conversation = of_caller(self._log.state.conversation(caller.conversation), caller)
         self._log.used(conversation.id)
         return conversation
 

@@ -1,8 +1,10 @@
 """State of one pod: read from memory, written to the journal (design section 8). The default."""
 
 import sqlite3
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from proxy.adapters.journal import Journal
 from proxy.adapters.journal_segment import JournalError
@@ -12,6 +14,7 @@ from proxy.adapters.store_log import StateLog
 from proxy.adapters.store_reviews import EmbeddedReviews
 from proxy.adapters.store_sqlite import Checkpoint, begin_anew, open_checkpoint
 from proxy.core.hold_rules import HoldLimits
+from proxy.core.review import Review
 from proxy.errors import Refusal
 from proxy.ports import Clock
 
@@ -26,6 +29,24 @@ class EmbeddedStore:
     reviews: EmbeddedReviews
     conversations: EmbeddedConversations
     log: StateLog
+
+    @property
+    def in_memory(self) -> int:
+        """How many conversations are."""
+        return len(self.log.state.conversations)
+
+    @property
+    def switches(self) -> Mapping[str, Any]:
+        """Stop switches that stand."""
+        return self.log.state.switches
+
+    def open_reviews(self) -> list[Review]:
+        """Those that are pending or approved."""
+        return [hold.review for hold in self.log.state.open_holds()]
+
+    def status(self) -> Mapping[str, Any]:
+        """What reviewers are shown."""
+        return {"kind": "embedded"}
 
     async def recover(self) -> int:
         """Give each call that was executing when the last process died its terminal record. Before serving; returns how many."""

@@ -7,22 +7,19 @@ from contextlib import contextmanager, nullcontext, suppress
 from proxy.adapters.store_calls import EmbeddedCalls
 from proxy.adapters.store_log import StateLog
 from proxy.core.conversation import Conversation
-from proxy.core.hold_rules import (
-    Hold,
-    HoldLimits,
-    answered_no,
-    concluded,
-    deadline,
-    refuse_over_limits,
-    same_question,
-    void,
+from proxy.core.hold_records import (
+    SIDEGATE,
+    VOID,
+    attached_record,
+    known_answer,
+    requested_record,
+    resolved_record,
+    unused,
 )
+from proxy.core.hold_rules import Hold, HoldLimits, concluded, deadline, refuse_over_limits, void
 from proxy.core.review import Review, ReviewStatus
-from proxy.core.state_json import review_to_json
 from proxy.errors import Code, Refusal
 from proxy.ports import Clock
-
-SIDEGATE = "sidegate"  # who concludes what nobody has answered
 
 
 class EmbeddedReviews:
@@ -51,7 +48,7 @@ class EmbeddedReviews:
         if known is None:
             known = self._create(review, conversation)
         elif known.status.open and known.call_id != review.call_id:
-            self._log.write({"kind": "review_attached", "review": known.id, "call": review.call_id})
+            self._log.write(attached_record(known.id, review.call_id))
         self._calls.release(review.call_id)
         self._log.leave(review.call_id)
         with self._alive(known.id):
@@ -127,11 +124,8 @@ class EmbeddedReviews:
 
     def _known_answer(self, wanted: Review) -> Review | None:
         state = self._log.state
-        for hold in state.open_holds(wanted.conversation):
-            if not self._live.get(hold.review.id) and same_question(hold.review, wanted):
-                return hold.review
-        names = state.by_conversation.get(wanted.conversation, ())
-        return answered_no((state.holds[name] for name in names), wanted, self._clock.now())
+        holds = [state.holds[name] for name in state.by_conversation.get(wanted.conversation, ())]
+        return known_answer(holds, wanted, self._live, self._clock.now())
 
     def _create(self, review: Review, conversation: Conversation) -> Review:
         state = self._log.state
@@ -139,36 +133,12 @@ class EmbeddedReviews:
             raise ValueError(f"review {review.id} exists")
         refuse_over_limits(state.open_holds(), review, conversation, self._limits)
         own = self._calls.reservation(review.call_id)
-        labels = own.labels if own is not None else ()
-        record = {
-            "kind": "review_requested",
-            "call": review.call_id,
-            "conversation": review.conversation,
-            "review": review_to_json(review),
-            "number": None if own is None else own.number,
-            "system": "" if own is None else own.system,
-            "effect": "" if own is None else own.effect,
-            "labels": list(labels),
-            "baseline": {
-                "labels": sorted(conversation.labels.union(labels)),
-                "untrusted": conversation.untrusted or (own is not None and own.untrusted),
-            },
-        }
-        self._written[review.id] = self._log.write(record)
+        self._written[review.id] = self._log.write(requested_record(review, own, conversation))
         return review
 
     def _conclude(self, hold: Hold, status: ReviewStatus, by: str, comment: str | None) -> Review:
         name = hold.review.id
-        record = {
-            "kind": "review_resolved",
-            "review": name,
-            "call": hold.review.call_id,
-            "conversation": hold.review.conversation,
-            "status": status.value,
-            "by": by,
-            "comment": comment,
-            "resolved_at": self._clock.now().isoformat(),
-        }
+        record = resolved_record(hold.review, status, by, comment, self._clock.now())
         self._written[name] = self._log.write(record)
         self._wake(name)
         return self._get(name).review
@@ -189,20 +159,13 @@ class EmbeddedReviews:
         review = hold.review
         if not review.status.open or self._clock.now() < deadline(review):
             return hold
-        unused = review.status is ReviewStatus.APPROVED and not review.uses
-        why = f"approved by {review.by}, and not used in time" if unused else None
-        self._conclude(hold, ReviewStatus.EXPIRED, SIDEGATE, why)
+        self._conclude(hold, ReviewStatus.EXPIRED, SIDEGATE, unused(review))
         return self._get(review.id)
 
     def _cancel_void(self, conversation: Conversation) -> None:
         for hold in self._log.state.open_holds(conversation.id):
             if hold.review.status is ReviewStatus.APPROVED and void(hold, conversation):
-                self._conclude(
-                    hold,
-                    ReviewStatus.CANCELLED,
-                    SIDEGATE,
-                    "the conversation has read more since the approval was given",
-                )
+                self._conclude(hold, ReviewStatus.CANCELLED, SIDEGATE, VOID)
 
     def _get(self, review_id: str) -> Hold:
         hold = self._log.state.holds.get(review_id)

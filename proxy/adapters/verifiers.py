@@ -1,16 +1,40 @@
-"""Token verifiers as the settings name them."""
+"""Token verifiers as the settings name them.
+
+What verifies signatures is imported where it is needed: PyJWT and cryptography take 50 ms of a start.
+"""
+
+from typing import TYPE_CHECKING
 
 import aiohttp
 
-from proxy.adapters.jwks import FileKeys, Keys, UrlKeys
-from proxy.adapters.signed_tokens import AttestationVerifier, ChainedVerifier, Issuer, JwtVerifier
 from proxy.adapters.token_file import TokenFile
+from proxy.core import claims
 from proxy.core.claims import ClaimNames, IssuerRules
-from proxy.ports import Clock
+from proxy.model import Principal
+from proxy.ports import Clock, TokenVerifier
 from proxy.settings import Issuer as IssuerSettings
 from proxy.settings import Settings, Tokens
 
+if TYPE_CHECKING:
+    from proxy.adapters.jwks import Keys
+    from proxy.adapters.signed_tokens import AttestationVerifier, Issuer
+
 ATTESTATION_ALGORITHMS = ("ES256", "RS256", "EdDSA")
+
+
+class ChainedVerifier:
+    """TokenVerifier that tells opaque tokens from JWTs by their shape, so that exactly one verifier sees a token."""
+
+    def __init__(self, *, opaque: TokenVerifier | None, jwts: TokenVerifier | None) -> None:
+        self._opaque = opaque
+        self._jwts = jwts
+
+    async def verify(self, token: str) -> Principal:
+        """See TokenVerifier."""
+        verifier = self._jwts if claims.is_jwt(token) else self._opaque
+        if verifier is None:
+            raise claims.refused("tokens of this kind are not accepted here")
+        return await verifier.verify(token)
 
 
 def verifier(tokens: Tokens, session: aiohttp.ClientSession, clock: Clock) -> ChainedVerifier:
@@ -21,20 +45,27 @@ def verifier(tokens: Tokens, session: aiohttp.ClientSession, clock: Clock) -> Ch
         opaque.check()
     jwts = None
     if tokens.issuers:
+        from proxy.adapters.signed_tokens import JwtVerifier
+
         jwts = JwtVerifier([_issuer(issuer, session, clock) for issuer in tokens.issuers], clock)
     return ChainedVerifier(opaque=opaque, jwts=jwts)
 
 
-def attestations(settings: Settings, clock: Clock) -> AttestationVerifier | None:
+def attestations(settings: Settings, clock: Clock) -> "AttestationVerifier | None":
     """Who vouches for registered text; None where registration is claimed."""
     if settings.registration != "attested" or settings.attestation is None:
         return None
+    from proxy.adapters.jwks import FileKeys
+    from proxy.adapters.signed_tokens import AttestationVerifier
+
     keys = FileKeys(settings.attestation, clock)
     keys.check()
     return AttestationVerifier(keys, ATTESTATION_ALGORITHMS, clock)
 
 
-def _issuer(given: IssuerSettings, session: aiohttp.ClientSession, clock: Clock) -> Issuer:
+def _issuer(given: IssuerSettings, session: aiohttp.ClientSession, clock: Clock) -> "Issuer":
+    from proxy.adapters.signed_tokens import Issuer
+
     rules = IssuerRules(
         issuer=given.issuer,
         audience=(given.audience,),
@@ -44,7 +75,9 @@ def _issuer(given: IssuerSettings, session: aiohttp.ClientSession, clock: Clock)
     return Issuer(rules=rules, keys=_keys(given, session, clock))
 
 
-def _keys(given: IssuerSettings, session: aiohttp.ClientSession, clock: Clock) -> Keys:
+def _keys(given: IssuerSettings, session: aiohttp.ClientSession, clock: Clock) -> "Keys":
+    from proxy.adapters.jwks import FileKeys, UrlKeys
+
     if given.jwks_file is not None:
         keys = FileKeys(given.jwks_file, clock)
         keys.check()

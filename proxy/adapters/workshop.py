@@ -1,26 +1,36 @@
 """What `check`, `policy build` and `policy test` work on: settings, catalog and policy as files, before anything runs."""
 
 import asyncio
+import logging
+import random
 import shutil
-from collections.abc import Iterator
+import tempfile
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import aiohttp
 
 from proxy import resources
-from proxy.adapters.bundle import Assembled, BundleError, Sources, assemble
+from proxy.adapters.bundle import Assembled, BundleError, Sources
+from proxy.adapters.bundle_check import Checks
+from proxy.adapters.bundle_fetch import BundleFetcher
 from proxy.adapters.clock import SystemClock
 from proxy.adapters.credentials import Credentials, CredentialUnavailableError
+from proxy.adapters.opa import OpaPolicy
 from proxy.adapters.opa_directory import OpaDirectory
-from proxy.adapters.policy_source import policy_settings, read_policy
-from proxy.adapters.state_directory import UnusableError
+from proxy.adapters.policy_history import PolicyHistory
+from proxy.adapters.policy_origin import BundleOrigin, FolderOrigin, Origin, policy_document, read_verified
+from proxy.adapters.policy_source import PolicyBuilder, PolicySource, put
+from proxy.adapters.state_directory import UnusableError, make_private
 from proxy.adapters.verifiers import attestations, verifier
 from proxy.adapters.watched_file import UnusableFileError
 from proxy.adapters.yaml_file import YamlError, load_directory
 from proxy.core.catalog import CatalogError, build_catalog
 from proxy.core.tool import Catalog
 from proxy.settings import Opa, Settings, Tokens
+
+_log = logging.getLogger(__name__)
 
 OPA_FOLDER = "opa-1.22.2"
 
@@ -30,6 +40,7 @@ class Workshop:
     """Reads everything that the settings name, and collects what is wrong with it."""
 
     settings: Settings
+    fetch_into: Path | None = None  # where layers that have a URL are; by default in the state directory
 
     @property
     def sources(self) -> Sources:
@@ -59,16 +70,101 @@ class Workshop:
             raise YamlError([f"{self.settings.catalog}: has no .yaml or .yml file"])
         return build_catalog(documents, today=SystemClock().now().date())
 
-    async def assembled(self, catalog: Catalog) -> Assembled:
-        """The bundle, checked. Raises BundleError with all problems."""
-        document = read_policy(
-            self.settings.policy,
-            self.sources,
-            catalog,
+    @property
+    def keeping(self) -> Path:
+        """Where policies that were in force are kept, and those that were fetched."""
+        return self.settings.state / "policy"
+
+    def origin(self, apart: frozenset[str] = frozenset()) -> Origin:
+        """Where policy comes from. Raises UnusableError without an OPA."""
+        bundle = self.settings.bundle
+        if bundle is None:
+            return FolderOrigin(settings=self.settings.policy, sources=self.sources, apart=apart)
+        fetched = self._fetched
+        files = {
+            name: fetched / f"{name}.tar.gz" if name in bundle.urls else Path(place)
+            for name, place in bundle.layers.items()
+        }
+        return BundleOrigin(opa=self.opa(), shipped=self.sources.shipped, files=files, key=bundle.key)
+
+    def builder(self, *, memory: bool = True, apart: frozenset[str] = frozenset()) -> PolicyBuilder:
+        """What makes bundles. `memory`: those found in order before are not checked again. Raises UnusableError."""
+        return PolicyBuilder(
+            checks=Checks(
+                opa=self.opa(), shipped=self.sources.shipped, memory=self.keeping / "checked.json" if memory else None
+            ),
+            origin=self.origin(apart),
+            history=self.history,
             credentials=frozenset(self.settings.credentials),
-            today=SystemClock().now().date(),
+            key=self.settings.bundle.key if self.settings.bundle is not None else None,
         )
-        return await assemble(self.opa(), self.sources, document, catalog_revision=catalog.revision)
+
+    @property
+    def history(self) -> PolicyHistory:
+        """The policies that were in force."""
+        return PolicyHistory(self.keeping)
+
+    async def installed(self) -> Assembled:
+        """Put in place what OPA reads, before any OPA runs. Raises BundleError, YamlError, CatalogError, UnusableError."""
+        make_private(self.settings.state)
+        catalog = await asyncio.to_thread(self.catalog)
+        await self.fetched()
+        made = await self.builder().build(catalog, today=SystemClock().now().date())
+        await put(made.assembled, self.output)
+        return made.assembled
+
+    def source(self, policy: OpaPolicy, started: Callable[[], Awaitable[None]]) -> PolicySource:
+        """What a snapshot is prepared with. Raises UnusableError."""
+        return PolicySource(
+            builder=self.builder(), output=self.output, policy=policy, clock=SystemClock(), started=started
+        )
+
+    @property
+    def _fetched(self) -> Path:
+        return self.fetch_into or self.keeping / "fetched"
+
+    @property
+    def output(self) -> Path:
+        """The file that OPA reads."""
+        return self.settings.opa.bundle or self.settings.state / "bundle" / "policy.tar.gz"
+
+    def fetcher(self, session: aiohttp.ClientSession, report: Callable[[Sequence[str]], None]) -> BundleFetcher | None:
+        """Who fetches the layers that have a URL; None if none has. Raises UnusableError, ValueError."""
+        bundle = self.settings.bundle
+        if bundle is None or not bundle.urls:
+            return None
+        opa, shipped, clock = self.opa(), self.sources.shipped, SystemClock()
+        given = Credentials(self.settings.credentials, self.settings.variables, clock, _log.warning)
+
+        def headers() -> dict[str, str]:
+            credential = given.get(bundle.credential)
+            return {} if credential is None else {credential.header: credential.value.reveal()}
+
+        return BundleFetcher(
+            urls=bundle.urls,
+            directory=self._fetched,
+            session=session,
+            clock=clock,
+            verify=lambda name, members: read_verified(name, members, opa, shipped, bundle.key),
+            headers=headers,
+            every=bundle.every,
+            jitter=random.random,
+            report=report,
+        )
+
+    async def fetched(self) -> None:
+        """Fetch the layers that have a URL, once. Raises BundleError where one neither comes nor came before, UnusableError."""
+        async with aiohttp.ClientSession(cookie_jar=aiohttp.DummyCookieJar()) as session:
+            fetcher = self.fetcher(session, _warn)
+            if fetcher is not None:
+                await fetcher.first()
+
+    async def assembled(self, catalog: Catalog, apart: frozenset[str] = frozenset()) -> Assembled:
+        """The bundle of the source's policy, checked; `apart`: teams that deliver theirs. Raises BundleError with all problems,
+        YamlError, UnusableError."""
+        await self.fetched()
+        builder = self.builder(memory=False, apart=apart)
+        return await builder.of_source(catalog, today=SystemClock().now().date())
 
     async def problems(self) -> list[str]:
         """Everything that is wrong, at once: catalog, policy, token files, keys, credentials."""
@@ -76,7 +172,7 @@ class Workshop:
         try:
             catalog = await asyncio.to_thread(self.catalog)
         except (CatalogError, YamlError) as error:
-            problems += [*error.problems, *self._settings_problems()]
+            problems += [*error.problems, *await self._settings_problems()]
         else:
             problems += [f"tool {t.name}: {t.quarantined}" for t in catalog.tools.values() if t.quarantined]
             problems += await self._policy_problems(catalog)
@@ -86,19 +182,24 @@ class Workshop:
         return list(dict.fromkeys(problems))
 
     async def _policy_problems(self, catalog: Catalog) -> list[str]:
-        try:
-            await self.assembled(catalog)
-        except (BundleError, YamlError) as error:
-            return list(error.problems)
-        except UnusableError as error:
-            return [str(error)]
+        """What is fetched for this goes to a place of its own: a check writes nothing."""
+        with tempfile.TemporaryDirectory(prefix="sidegate-check-") as name:
+            try:
+                await Workshop(self.settings, fetch_into=Path(name)).assembled(catalog)
+            except (BundleError, YamlError) as error:
+                return list(error.problems)
+            except (UnusableError, ValueError) as error:
+                return [str(error)]
         return []
 
-    def _settings_problems(self) -> list[str]:
+    async def _settings_problems(self) -> list[str]:
         """What can be said of the policy while there is no catalog to compare it with."""
         try:
-            policy_settings(self.settings.policy, self.sources)
-            self.opa()
+            if self.settings.bundle is None:
+                policy_document(self.settings.policy, self.sources)
+                self.opa()
+            elif not self.settings.bundle.urls:
+                await self.origin().content()
         except (BundleError, YamlError) as error:
             return list(error.problems)
         except UnusableError as error:
@@ -136,3 +237,8 @@ class Workshop:
             except (ValueError, CredentialUnavailableError) as error:
                 problems.append(str(error))
         return problems
+
+
+def _warn(problems: Sequence[str]) -> None:
+    for problem in problems:
+        _log.warning("%s", problem)

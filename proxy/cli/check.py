@@ -2,7 +2,7 @@
 
 import argparse
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from proxy.cli.common import OK, USAGE, Failure, add_command, emit, json_argument, read_settings, say, settings_argument
@@ -45,7 +45,7 @@ def _problems(args: argparse.Namespace) -> list[str]:
 def _named(path: Path) -> list[str]:
     """What can be said without the settings: about the catalog and the policy that they name, or the usual ones."""
     from proxy.adapters.bundle import BundleError
-    from proxy.adapters.policy_source import policy_settings
+    from proxy.adapters.policy_origin import policy_document
     from proxy.adapters.workshop import Workshop
     from proxy.adapters.yaml_file import YamlError, load_yaml
     from proxy.core.catalog import CatalogError
@@ -61,7 +61,10 @@ def _named(path: Path) -> list[str]:
         Settings(state=path.parent, catalog=named("catalog", "catalog"), policy=named("policy", "policy.yaml"))
     )
     problems: list[str] = []
-    for look in (workshop.catalog, lambda: policy_settings(workshop.settings.policy, workshop.sources)):
+    looks: list[Callable[[], object]] = [workshop.catalog]
+    if "bundle" not in given:
+        looks.append(lambda: policy_document(workshop.settings.policy, workshop.sources))
+    for look in looks:
         try:
             look()
         except (CatalogError, YamlError, BundleError) as error:

@@ -17,6 +17,7 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
         "this machine, in a temporary folder. Only the model is scripted. Exit code 0 only if every step went as it should.",
     )
     parser.add_argument("--keep", action="store_true", help="leave it running and print commands to try by hand")
+    parser.add_argument("--jaeger", action="store_true", help="send the traces to a real Jaeger and print the links")
     parser.set_defaults(handler=_demo)
 
 
@@ -32,4 +33,4 @@ def _demo(args: argparse.Namespace) -> int:
             "the demo's agent uses the real SDKs: pip install openai anthropic (or run `bash deploy/quickstart.sh`)",
             exit_code=USAGE,
         ) from None
-    return int(story.main(keep=args.keep))
+    return int(story.main(keep=args.keep, with_jaeger=args.jaeger))

@@ -5,17 +5,27 @@ import sys
 from collections.abc import Sequence
 
 from proxy import __version__
+from proxy.adapters.yaml_file import YamlError
 from proxy.cli import audit, check, demo, init, policy, review, serve, stop
-from proxy.cli.common import EXIT_CODES, Failure, Parser, clean, emit
+from proxy.cli.common import EXIT_CODES, USAGE, Failure, Parser, clean, emit
+from proxy.settings import SettingsError
 
 _MODULES = (init, check, serve, demo, policy, review, stop, audit)
+
+
+def _handled(args: argparse.Namespace) -> int:
+    """The subcommand; settings that cannot be read are wrong usage whichever it was."""
+    try:
+        return int(args.handler(args))
+    except (SettingsError, YamlError) as error:
+        raise Failure(*error.problems, exit_code=USAGE) from None
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Entry point of the console script; returns the exit code."""
     args = build_parser().parse_args(arguments)
     try:
-        return int(args.handler(args))
+        return _handled(args)
     except Failure as failure:
         if getattr(args, "json", False):
             emit({"ok": False, "problems": list(failure.problems)})

@@ -1,38 +1,50 @@
-"""`sidegate policy build | test`: the bundle that OPA reads, and the proof that it says what its authors mean."""
+"""`sidegate policy`: build, prove and install the bundle that OPA reads; see which was in force, and go back."""
 
 import argparse
-import asyncio
-from collections.abc import Coroutine
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
 
-from proxy.cli.common import (
-    OK,
-    USAGE,
-    Failure,
-    add_command,
-    emit,
-    json_argument,
-    progress,
-    read_settings,
-    say,
-    settings_argument,
-)
-from proxy.settings import SettingsError
-
-T = TypeVar("T")
+from proxy.cli import policy_back, policy_build, policy_can, policy_explain, policy_replay
+from proxy.cli.common import add_command, json_argument, settings_argument
 
 _ABOUT = """The bundle is policy.yaml, our policies, and yours (policy_folders). `sidegate serve` builds it by itself;
-`build` is for an OPA that runs elsewhere, `test` for a change to come."""
+`build` is for delivery: a file, a ConfigMap or a URL that `bundle` names in the settings of the pods."""
 _TEST = """Samples evaluate as named, Rego tests pass and cover every line, and no denied or held sample becomes more
 lenient when a fact is absent."""
+_INSTALL = """For an OPA in a container of its own that starts before the sidecar: it needs the file that it reads."""
+_ROLLBACK = """For this sidecar alone, at once; to go back everywhere, deliver the earlier bundle again. It survives a restart,
+stands in the journal, and ends by itself when the source brings another policy."""
 
 
 def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     """Register the subcommand."""
-    parser = add_command(subparsers, "policy", "build or test the policy bundle", _ABOUT)
+    parser = add_command(
+        subparsers, "policy", "build, test, install or roll back the policy; explain and replay decisions", _ABOUT
+    )
     actions = parser.add_subparsers(metavar="ACTION", required=True)
-    build = add_command(actions, "build", "check, prove and write the bundle that OPA reads", _ABOUT)
+
+    def action(
+        name: str, what: str, handler: Callable[[argparse.Namespace], int], more: str = ""
+    ) -> argparse.ArgumentParser:
+        made = add_command(actions, name, what, more)
+        made.set_defaults(handler=handler)
+        settings_argument(made)
+        json_argument(made)
+        return made
+
+    _build_arguments(action("build", "check, prove and write a bundle to deliver", policy_build.build, _ABOUT))
+    action("test", "prove that the policies say what they mean; writes nothing", policy_build.test, _TEST)
+    action("install", "verify the policy and write the file that OPA reads", policy_build.install, _INSTALL)
+    action("history", "list the policies that were in force, newest first", policy_back.history)
+    back = action("rollback", "go back to a policy that was in force", policy_back.rollback, _ROLLBACK)
+    back.add_argument("revision", nargs="?", help="the beginning of its revision (default: the one before)")
+    back.add_argument("--end", action="store_true", help="take the source's policy again")
+    policy_can.add_parser(actions)
+    policy_explain.add_parser(actions)
+    policy_replay.add_parser(actions)
+
+
+def _build_arguments(build: argparse.ArgumentParser) -> None:
     build.add_argument(
         "--output",
         type=Path,
@@ -40,72 +52,13 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
         metavar="FILE",
         help="where to write it (default: policy.tar.gz)",
     )
-    build.set_defaults(handler=_build)
-    test = add_command(actions, "test", "prove that the policies say what they mean; writes nothing", _TEST)
-    test.set_defaults(handler=_test)
-    for action in (build, test):
-        settings_argument(action)
-        json_argument(action)
-
-
-def _build(args: argparse.Namespace) -> int:
-    from proxy.adapters.bundle import write
-
-    try:
-        args.output.parent.mkdir(parents=True, exist_ok=True)  # before the long work
-        assembled, proof = _run(_proven(args))
-        info = write(assembled, args.output)
-    except OSError as error:
-        raise Failure(f"{error.filename or args.output}: {error.strerror}", exit_code=USAGE) from None
-    document = {"bundle": str(info.path), "revision": info.revision, "policies": info.policies, **proof}
-    if args.json:
-        emit(document)
-    else:
-        say(f"{info.path}  revision {info.revision[:12]}  policies {', '.join(info.policies)}")
-    return OK
-
-
-def _test(args: argparse.Namespace) -> int:
-    _, proof = _run(_proven(args))
-    if args.json:
-        emit(proof)
-        return OK
-    say(f"{proof['samples']} samples evaluate as named")
-    say(f"{proof['tests']} Rego tests pass and cover {proof['coverage']:.0f} % of the policy lines")
-    if proof["mutants"]:
-        say(f"{proof['mutants']} mutants of your own samples, each with a fact absent, are no more lenient")
-    return OK
-
-
-async def _proven(args: argparse.Namespace) -> tuple[Any, dict[str, Any]]:
-    from proxy.adapters.bundle_proof import prove
-    from proxy.adapters.workshop import Workshop
-
-    workshop = Workshop(read_settings(args))
-    progress("1/2 check: settings, catalog, schema, capabilities, names")
-    assembled = await workshop.assembled(workshop.catalog())
-    progress("2/2 prove: samples, Rego tests, absence sweep")
-    proof = await prove(workshop.opa(), workshop.sources, assembled)
-    return assembled, {
-        "samples": proof.samples,
-        "mutants": proof.mutants,
-        "tests": proof.tests.passed,
-        "coverage": proof.tests.coverage,
-        "warnings": list(assembled.warnings),
-    }
-
-
-def _run(work: Coroutine[Any, Any, T]) -> T:
-    from proxy.adapters.bundle import BundleError
-    from proxy.adapters.state_directory import UnusableError
-    from proxy.adapters.yaml_file import YamlError
-    from proxy.core.catalog import CatalogError
-
-    try:
-        return asyncio.run(work)
-    except (SettingsError, YamlError, CatalogError) as error:
-        raise Failure(*error.problems, exit_code=USAGE) from None
-    except BundleError as error:
-        raise Failure(*error.problems) from None
-    except UnusableError as error:
-        raise Failure(str(error), exit_code=USAGE) from None
+    build.add_argument(
+        "--layer",
+        default="platform",
+        metavar="NAME",
+        help="a team's policy, to be delivered by itself (default: platform)",
+    )
+    build.add_argument(
+        "--teams", default="", metavar="A,B", help="policies that policy.yaml lists and their teams deliver themselves"
+    )
+    build.add_argument("--signing-key", type=Path, metavar="FILE", help="sign it: a private key in PEM, RSA or P-256")

@@ -1,8 +1,10 @@
 """Catalog files -> one Catalog, whole or not at all (design section 6). What is not declared takes the worst value."""
 
+import difflib
 import re
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import date
+from types import MappingProxyType
 from typing import Any
 
 from proxy.core.catalog_cross import PLACEHOLDER, path_problem
@@ -75,16 +77,18 @@ def cross_check(
     tools: Collection[str] = (),
     arguments: Collection[tuple[str, str]] = (),
     credentials: Collection[str] | None = None,
+    places: Mapping[tuple[str, str], str] = MappingProxyType({}),
 ) -> list[str]:
     """What the policy names and the catalog does not have: a misspelt name would silently switch a rule off. `arguments` are
-    (tool, dotted path). Where the names of `credentials` in settings are given: what upstreams name and they do not have."""
+    (tool, dotted path); `places` says where a name of a kind stands in the policy. Where the names of `credentials` in
+    settings are given: what upstreams name and they do not have."""
     has_labels = {label for t in catalog.tools.values() for label in t.labels}
     has_labels |= {label for s in catalog.systems.values() for label in s.labels}
     named = {u.credential: u.name for u in catalog.upstreams.values() if u.credential is not None}
     return [
-        *_missing("system", systems, catalog.systems),
-        *_missing("label", labels, has_labels),
-        *_missing("tool", tools, catalog.tools),
+        *_missing("system", systems, catalog.systems, places),
+        *_missing("label", labels, has_labels, places),
+        *_missing("tool", tools, catalog.tools, places),
         *(
             f"the policy names argument '{path}' of tool '{tool}', which the newest version does not have"
             for tool, path in sorted(arguments)
@@ -103,10 +107,14 @@ def _has_argument(tool: Tool, path: str) -> bool:
     return tool.quarantined is not None or bool(at_path(schema, path))
 
 
-def _missing(what: str, named: Iterable[str], there: Collection[str]) -> list[str]:
-    return [
-        f"the policy names {what} '{name}', which the catalog does not have" for name in sorted(set(named) - set(there))
-    ]
+def _missing(
+    what: str, named: Iterable[str], there: Collection[str], places: Mapping[tuple[str, str], str]
+) -> Iterator[str]:
+    for name in sorted(set(named) - set(there)):
+        place = f"{places[what, name]}: " if (what, name) in places else ""
+        close = difflib.get_close_matches(name, there, n=1)
+        hint = f"; did you mean '{close[0]}'?" if close else ""
+        yield f"{place}the policy names {what} '{name}', which the catalog does not have{hint}"
 
 
 def _form_problems(documents: Sequence[tuple[str, object]]) -> list[str]:

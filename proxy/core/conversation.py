@@ -148,18 +148,20 @@ def counts_as_failure(code: str | None) -> bool:
     return meaning is None or meaning.retry not in _LATER
 
 
-def conversation_to_json(conversation: Conversation) -> dict[str, Any]:
-    """A checkpoint's row."""
+def conversation_to_json(conversation: Conversation, *, registered: Any = None, calls: Any = None) -> dict[str, Any]:
+    """A checkpoint's row. `registered` and `calls`: their JSON, from who has written the same before."""
     c = conversation
+    if registered is None and c.registered is not None:
+        registered = registered_to_json(c.registered)
     return {
         "id": c.id,
-        "registered": None if c.registered is None else registered_to_json(c.registered),
+        "registered": registered,
         "last": c.last,
         "untrusted": c.untrusted,
         "marks": c.marks,
         "tools": c.tools,
         "counters": c.counters,
-        "calls": [call.facts for call in c.calls],
+        "calls": [call.facts for call in c.calls] if calls is None else calls,
         "total": c.total,
         "failures": c.failures,
         "rejections": c.rejections,

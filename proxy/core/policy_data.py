@@ -86,6 +86,33 @@ def mentions(document: Mapping[str, Any], schema: Mapping[str, Any]) -> Mentions
     )
 
 
+def places(document: Mapping[str, Any]) -> dict[tuple[str, str], str]:
+    """(system | label | tool, name) -> the first path in a valid policy document at which it is named."""
+    grants, found = document["grants"], dict[tuple[str, str], str]()
+    for name in grants["systems"]:
+        found["system", name] = f"grants.systems.{name}"
+    for name in document["arguments"]:
+        found["tool", name] = f"arguments.{name}"
+    for name in grants["tools"]:
+        found["tool", name] = f"grants.tools.{name}"
+    for index, rule in enumerate(document["combination"]):
+        for mark in rule["marks"]:
+            kind, _, name = mark.partition(":")
+            found.setdefault((kind, name), f"combination.{index}.marks")
+    return found
+
+
+def approvers_of(settings: Mapping[str, Any]) -> frozenset[str]:
+    """Everybody whom compiled settings name as an approver."""
+    review = settings["review"]
+    named = [review["approvers"], *review["effects"].values(), *review["risks"].values()]
+    named += [rule.get("approvers", ()) for rules in settings["combination"].values() for rule in rules]
+    grants = settings["grants"]
+    cells = [*grants["tools"].values(), *(cell for effects in grants["systems"].values() for cell in effects.values())]
+    granted = [grant for roles in cells for entries in roles.values() for grant in entries if "review" in grant]
+    return frozenset(name for names in (*named, *(each["review"]["approvers"] for each in granted)) for name in names)
+
+
 def _day_after(last_day: str) -> str:
     """The day after, which sorts behind every `environment.now` of that day and before all later ones."""
     return (date.fromisoformat(last_day) + timedelta(days=1)).isoformat()

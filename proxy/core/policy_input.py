@@ -65,9 +65,11 @@ def compact(document: bytes, facts: Facts) -> bytes:
     """The document for the record: earlier calls as a range of sequence numbers (and those held longer ago),
     which a reader rebuilds from the journal."""
     calls = facts.history.calls
-    span: dict[str, Any] | None = {"first": calls[-SHOWN_CALLS:][0].seq, "last": calls[-1].seq} if calls else None
-    if held := [call.seq for call in calls[:-SHOWN_CALLS]]:
-        span = {**(span or {}), "held": held}
+    span: dict[str, Any] | None = None
+    if calls:  # the count tells a reader whether the records at hand have all of them
+        span = {"first": calls[-SHOWN_CALLS:][0].seq, "last": calls[-1].seq, "count": len(calls)}
+        if held := [call.seq for call in calls[:-SHOWN_CALLS]]:
+            span["held"] = held
     # The conversation comes first, and inside JSON strings every quote is escaped: the first such bytes are the key itself.
     begin = document.index(_CALLS) + len(_CALLS) - 1
     end = document.index(_AFTER_CALLS, begin) + 1

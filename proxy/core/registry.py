@@ -1,9 +1,13 @@
 """Registered conversations (design section 7)."""
 
-from dataclasses import dataclass
+import re
+from dataclasses import dataclass, replace
 from datetime import datetime
 
+from proxy.errors import Code, Refusal
 from proxy.model import Agent, Principal, Registration
+
+_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -22,3 +26,31 @@ class Registered:
     turns: int = 0
     registered_at: datetime
     expires_at: datetime
+
+
+def bound(known: Registered | None, wanted: Registered, now: datetime) -> Registered:
+    """A registration as it is kept beside the one that is `known`: `turns` never falls, the first `registered_at` stays.
+
+    Raises Refusal invalid_call, conversation_expired, conflicting_conversation (another user's, another agent's).
+    """
+    if not _ID.fullmatch(wanted.conversation):
+        raise Refusal(Code.INVALID_CALL, "a conversation id has 1 to 128 letters, digits, '.', '_' and '-'")
+    if wanted.expires_at <= now:
+        raise Refusal(Code.CONVERSATION_EXPIRED, "the token has expired", fix="register with a new token")
+    if known is None:
+        return wanted
+    if known.principal.id != wanted.principal.id:
+        raise Refusal(Code.CONFLICTING_CONVERSATION, "this conversation id belongs to another user")
+    if _workload(known.agent) != _workload(wanted.agent):
+        raise Refusal(Code.CONFLICTING_CONVERSATION, "this conversation id belongs to another agent")
+    return replace(wanted, turns=max(known.turns, wanted.turns), registered_at=known.registered_at)
+
+
+def handle_taken() -> Refusal:
+    """The refusal for a handle that another conversation has."""
+    return Refusal(Code.CONFLICTING_CONVERSATION, "this handle belongs to another conversation")
+
+
+def _workload(agent: Agent) -> tuple[str | None, str | None, str | None]:
+    """An agent but for its pod, which may be replaced while a conversation goes on."""
+    return agent.namespace, agent.service_account, agent.spiffe_id

@@ -13,6 +13,7 @@ from proxy.core.conversation import IMPLICIT, Conversation, add
 from proxy.core.hold_rules import Hold
 from proxy.core.tool import CheckedCall
 from proxy.earlier import EarlierCall, Outcome
+from proxy.errors import Code, Refusal
 from proxy.model import Caller, Facts, History, ToolCount
 
 SHOWN_CALLS = 20
@@ -64,6 +65,16 @@ def new_reservation(call: str, caller: Caller, checked: CheckedCall, number: int
         digest=checked.digest,
         entry=tool.digest,
     )
+
+
+def of_caller(conversation: Conversation | None, caller: Caller) -> Conversation:
+    """The conversation that a call is in. Raises Refusal unknown_conversation, conflicting_conversation."""
+    registered = None if conversation is None else conversation.registered
+    if conversation is None or (registered is None and conversation.id != IMPLICIT):
+        raise Refusal(Code.UNKNOWN_CONVERSATION, "this conversation is not registered")
+    if registered is not None and registered.principal.id != caller.principal.id:
+        raise Refusal(Code.CONFLICTING_CONVERSATION, "this conversation belongs to another user")
+    return conversation
 
 
 def facts_below(

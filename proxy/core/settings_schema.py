@@ -45,6 +45,20 @@ _ISSUER = _closed(
     "audience",
 )
 _TOKENS = _closed({"file": _PATH, "issuers": {"type": "array", "items": _ISSUER}})
+_VALKEY = _closed(
+    {
+        "url": {"type": "string", "pattern": "^((redis|rediss)://[^@/]+(/[0-9]{1,3})?/?|unix:/[^@]+)$"},
+        "ca_file": _PATH,
+        "username": _PATH,
+        "password_file": _PATH,
+        "prefix": {"type": "string", "pattern": "^[A-Za-z0-9._-]{1,64}$"},
+        "deadline": _DURATION,
+        "mac_key_file": _PATH,
+        "appendfsync": {"enum": ["checked", "stated"]},
+    },
+    "url",
+    "mac_key_file",
+)
 _LIMITS = (
     "body_bytes",
     "in_flight",
@@ -63,6 +77,20 @@ SCHEMA: Mapping[str, Any] = _closed(
         "catalog": _PATH,
         "policy": _PATH,
         "policy_folders": {"type": "array", "items": _PATH},
+        "bundle": _closed(
+            {
+                "platform": _PATH,
+                "teams": {
+                    "type": "object",
+                    "propertyNames": {"pattern": "^[a-z][a-z0-9_]{0,63}$", "not": {"const": "platform"}},
+                    "additionalProperties": _PATH,
+                },
+                "key": _PATH,
+                "credential": _PATH,
+                "every": _DURATION,
+            },
+            "platform",
+        ),
         "agent_port": _LISTEN,
         "review_port": _LISTEN,
         "probe_port": _LISTEN,
@@ -101,10 +129,10 @@ SCHEMA: Mapping[str, Any] = _closed(
         "limits": _closed(dict.fromkeys(_LIMITS, _COUNT)),
         "agent": _closed({name: {"type": "string"} for name in ("namespace", "service_account", "pod", "spiffe_id")}),
         "audit_copy": {"type": "boolean"},
+        "store": _closed({"valkey": _VALKEY}, "valkey"),
     },
     "state",
     "catalog",
-    "policy",
 )
 
 DESCRIPTIONS: Mapping[str, str] = {
@@ -112,6 +140,11 @@ DESCRIPTIONS: Mapping[str, str] = {
     "catalog": "directory of catalog files",
     "policy": "policy.yaml",
     "policy_folders": "directories of your own Rego policies, one folder a policy",
+    "bundle": (
+        "instead of both: policy built and signed elsewhere (`sidegate policy build`). `platform`: its bundle, a file or "
+        "an https URL; `teams`: theirs, by policy name; `key`: the public key (PEM) that signed them, needed for URLs; "
+        "`credential`, `every` (60s): how URLs are asked"
+    ),
     "agent_port": "where agents call: `host:port` or `unix:PATH` (127.0.0.1:8900)",
     "review_port": (
         "where reviewers and operators call (127.0.0.1:8902); beyond loopback `listen` with `tls`: `certificate`, `key`"
@@ -142,4 +175,9 @@ DESCRIPTIONS: Mapping[str, str] = {
     ),
     "agent": "the workload, from the platform: `namespace`, `service_account`, `pod`, `spiffe_id`",
     "audit_copy": "copy the journal to standard output, too",
+    "store": (
+        "where state is kept: absent, in `state`, for one pod; `valkey`, for many pods: `url` (redis://, rediss:// or "
+        "unix:), `ca_file`, `username`, `password_file`, `prefix` (sidegate), `deadline` (250ms), `mac_key_file` (the same "
+        "32 or more random bytes in all pods), `appendfsync`: `checked`, or `stated` where CONFIG GET is not allowed"
+    ),
 }

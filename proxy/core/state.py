@@ -22,6 +22,7 @@ from proxy.core.conversation import (
 from proxy.core.hold_rules import Hold, hold_from_json, hold_from_record, hold_to_json, resolved, spent
 from proxy.core.review import ReviewStatus
 from proxy.core.state_json import registered_from_json
+from proxy.core.stops import switched
 from proxy.earlier import Outcome
 
 CONCLUDED_REVIEWS = 1000  # kept to answer late questions; the journal has all
@@ -230,10 +231,7 @@ class State:
 
     def _stop(self, record: Mapping[str, Any]) -> None:
         name = f"{record['scope']} {record['name']}"
-        if record["standing"]:
-            self.switches[name] = {"scope": record["scope"], "name": record["name"], "by": record["by"]}
-        else:
-            self.switches.pop(name, None)
+        self.switches = switched(self.switches, record)
         self.dirty.add(("switch", name))
 
     def _conversation(self, name: str) -> Conversation:

@@ -32,9 +32,11 @@ class Listeners:
 
     runners: list[web.AppRunner] = field(default_factory=list)
     complete: bool = False  # all ports are bound
+    lasting: list[web.AppRunner] = field(default_factory=list)
 
-    async def bind(self, application: web.Application, listen: Listen) -> None:
+    async def bind(self, application: web.Application, listen: Listen, *, lasting: bool = False) -> None:
         """Serve an application. A handler is cancelled when its caller hangs up: a held call must not outlive its waiter.
+        One that is `lasting` is served until `close`: who drains still says that he lives and takes no more.
 
         Raises OSError if the address is taken.
         """
@@ -42,6 +44,8 @@ class Listeners:
         runner = _Runner(application, handler_cancellation=True, shutdown_timeout=1.0)
         await runner.setup()
         self.runners.append(runner)
+        if lasting:
+            self.lasting.append(runner)
         site: web.BaseSite
         if listen.path is not None:
             site = web.UnixSite(runner, str(listen.path), backlog=BACKLOG)
@@ -52,10 +56,9 @@ class Listeners:
             listen.path.chmod(0o660)
 
     async def stop_accepting(self) -> None:
-        """No new connections from here on; those that are open stay until `close`."""
-        for runner in self.runners:
-            for site in list(runner.sites):
-                await site.stop()
+        """No new connections from here on, but for lasting ports; those that are open stay until `close`."""
+        for site in [site for runner in self.runners if runner not in self.lasting for site in runner.sites]:
+            await site.stop()
 
     async def close(self) -> None:
         """Close every connection."""

@@ -12,6 +12,7 @@ a collector. OTEL_SDK_DISABLED=true and OTEL_TRACES_EXPORTER=none switch it off.
 """
 
 import logging
+import re
 from dataclasses import dataclass, field
 from urllib.parse import SplitResult, urlsplit
 
@@ -25,6 +26,7 @@ _logger = logging.getLogger(__name__)
 
 _ANY = "OTEL_EXPORTER_OTLP_"
 _TRACES = "OTEL_EXPORTER_OTLP_TRACES_"
+_HEADER = re.compile(r"[A-Za-z0-9_.-]+(?<!-bin)")  # gRPC takes bytes for names that end in -bin
 _USUAL_PORT = {HTTP: 4318, GRPC: 4317}
 
 
@@ -139,10 +141,15 @@ def _advise(protocol: str, parts: SplitResult, *, appended: bool) -> None:
 
 def _headers(variables: Variables) -> dict[str, str]:
     found = pairs(_either(variables, "HEADERS"), "the OTLP headers variable")
-    usable = {key.lower(): value for key, value in found.items() if key.isascii() and value.isprintable()}
+    usable = {key.lower(): value for key, value in found.items() if _HEADER.fullmatch(key) and _sendable(value)}
     if len(usable) < len(found):
-        _logger.warning("an OTLP header with unprintable characters is left out")
+        _logger.warning("an OTLP header whose name or value is not plain ASCII is left out")
     return usable
+
+
+def _sendable(value: str) -> bool:
+    """Both HTTP and gRPC take it."""
+    return value.isascii() and value.isprintable()
 
 
 def _compressed(variables: Variables) -> bool:

@@ -18,7 +18,7 @@ from proxy.telemetry.destination import Destination, read_destination
 from proxy.telemetry.encode import SpanBatch
 from proxy.telemetry.logs import Seldom
 from proxy.telemetry.spans import SpanRecord
-from proxy.telemetry.transport import SendFailed, Transport, transport_to
+from proxy.telemetry.transport import SendFailed, Transport, fix_of, transport_to
 from proxy.telemetry.variables import Variables, read_resource
 
 _TURN = 24  # spans encoded in one turn of the event loop
@@ -84,9 +84,8 @@ class SpanExporter:
         while self._queue:
             try:
                 await self._send(await self._encoded())
-            except Exception:
-                _logger.exception("a batch of spans could not be exported")
-                self._lose(self._on_the_way, "a fault of Sidegate's own")
+            except Exception as fault:  # noqa: BLE001 - whatever breaks in here, the next batch is tried
+                self._lose(self._on_the_way, "a fault of Sidegate's own", fault)
             self._on_the_way = 0
             if len(self._queue) < self.destination.batch:
                 return
@@ -124,13 +123,15 @@ class SpanExporter:
         self._lose(rejected, "the collector rejected them")
         return None
 
-    def _lose(self, spans: int, why: str) -> None:
+    def _lose(self, spans: int, why: str, fault: Exception | None = None) -> None:
         if spans <= 0:
             return
         self.dropped += spans
         if self._seldom.due("lost") is not None:
             fields = {"why": why, "spans": spans, "dropped": self.dropped, "endpoint": self.destination.place}
-            _logger.warning("spans did not reach the collector", extra={"fields": fields})
+            if fix := fix_of(why):
+                fields["fix"] = fix
+            _logger.warning("spans did not reach the collector", extra={"fields": fields}, exc_info=fault)
 
     async def _until(self, event: asyncio.Event, seconds: float) -> None:
         """Wait for the event or so long."""

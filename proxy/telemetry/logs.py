@@ -6,6 +6,9 @@ escaped, so that no text of a model or an upstream can steer a terminal or forge
 
 import json
 import logging
+import re
+import sys
+import threading
 import traceback
 from collections.abc import Mapping
 from datetime import UTC, datetime
@@ -16,6 +19,8 @@ from proxy.model import SpanContext
 from proxy.ports import Clock
 
 _MAX_FRAMES = 8
+
+_logger = logging.getLogger("sidegate")
 
 
 class JsonFormatter(logging.Formatter):
@@ -34,7 +39,7 @@ class JsonFormatter(logging.Formatter):
             line |= {"trace_id": trace.trace_id, "span_id": trace.span_id, "trace_flags": trace.traceparent[-2:]}
         fields = getattr(record, "fields", None)
         if isinstance(fields, Mapping):
-            line = {**fields, **line}
+            line |= {key: value for key, value in fields.items() if key not in line}
         if record.exc_info and record.exc_info[0] is not None:
             line["exception"] = _exception(record.exc_info[0], record.exc_info[2])
         return _dumped(line)
@@ -51,6 +56,9 @@ def configure(level: str, stream: TextIO) -> None:
     root.handlers[:] = [handler]
     root.setLevel(number)
     logging.captureWarnings(capture=True)
+    sys.excepthook = _uncaught
+    threading.excepthook = _ended_thread
+    sys.unraisablehook = _unraisable
     # Its report of a broken log call prints the arguments.
     logging.raiseExceptions = False
 
@@ -74,9 +82,25 @@ class Seldom:
         return self._held_back.pop(key, 0)
 
 
+def _uncaught(kind: type[BaseException], fault: BaseException, trace: TracebackType | None) -> None:
+    _logger.critical("a fault of Sidegate itself ends the process", exc_info=(kind, fault, trace))
+
+
+def _ended_thread(args: threading.ExceptHookArgs) -> None:
+    value = args.exc_value or args.exc_type()
+    _logger.error("a fault has ended a thread", exc_info=(args.exc_type, value, args.exc_traceback))
+
+
+def _unraisable(args: "sys.UnraisableHookArgs") -> None:
+    value = args.exc_value or args.exc_type()
+    _logger.error("a fault where none can be raised", exc_info=(args.exc_type, value, args.exc_traceback))
+
+
 def _message(record: logging.LogRecord) -> str:
     try:
-        return record.getMessage()
+        text = record.getMessage()
+        # asyncio prints callbacks with their arguments, and below that tasks with what their exceptions say.
+        return re.split(r"[\n(]", text, maxsplit=1)[0] if record.name == "asyncio" else text
     except Exception:  # noqa: BLE001 - a broken log call must not raise where it was meant to help
         return str(record.msg)
 

@@ -1,19 +1,24 @@
 """The instruments of one process, as the standard `OTEL_*` variables ask for them."""
 
+import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from urllib.parse import urlsplit
 
 from proxy.adapters.opa_process import OtlpTarget
-from proxy.ports import Clock, Executor, FactSource, Policy, Telemetry, Tracer
+from proxy.ports import Clock, Executor, FactSource, Policy, Reviews, Tracer
 from proxy.telemetry import names
-from proxy.telemetry.destination import GRPC, Destination
+from proxy.telemetry.destination import GRPC, PATH, Destination
 from proxy.telemetry.exporter import SpanExporter, exporter_of
-from proxy.telemetry.metrics import CallMetrics, Metrics, Reading
+from proxy.telemetry.loop_lag import LoopLag
+from proxy.telemetry.metrics import LAG_BUCKETS, CallMetrics, Metrics, Reading
 from proxy.telemetry.spans import CompactTracer
 from proxy.telemetry.story import CallTelemetry
-from proxy.telemetry.traced import TracedExecutor, TracedFacts, TracedPolicy
+from proxy.telemetry.traced import TracedExecutor, TracedFacts, TracedPolicy, TracedReviews
 
 FLUSH_SECONDS = 3.0
+
+_logger = logging.getLogger(__name__)
 
 
 @dataclass(slots=True, kw_only=True)
@@ -21,10 +26,11 @@ class Instruments:
     """Tracer, telemetry of calls, metrics. `known_tools` is what may become a label; it follows the catalog."""
 
     tracer: Tracer
-    telemetry: Telemetry
+    telemetry: CallTelemetry
     metrics: Metrics
     exporter: SpanExporter | None
     opa_target: OtlpTarget | None
+    lag: LoopLag
     known_tools: Callable[[], Mapping[str, object]] = field(default=dict)
 
     def traced(
@@ -37,11 +43,15 @@ class Instruments:
             TracedExecutor(executor, self.tracer),
         )
 
+    def answered(self, reviews: Reviews) -> TracedReviews:
+        """The store of reviews for those who answer them."""
+        return TracedReviews(reviews, self.telemetry.answered)
+
     def watch(self, readings: Mapping[str, Callable[[], Reading]]) -> None:
-        """Gauges by name: numbers that are read at each scrape."""
+        """Numbers that are read at each scrape, by name; `_total` marks one that only grows."""
         for name, read in readings.items():
-            labels = ("revision",) if name == names.POLICY_REVISION_INFO else ()
-            self.metrics.gauge(name, read, labels)
+            register = self.metrics.counted if name.endswith("_total") else self.metrics.gauge
+            register(name, read)
 
     async def close(self) -> None:
         """Send what is left, in bounded time."""
@@ -63,15 +73,21 @@ def instruments(variables: Mapping[str, str], clock: Clock) -> Instruments:
         metrics=metrics,
         exporter=exporter,
         opa_target=None if exporter is None else _opa_target(exporter.destination),
+        lag=LoopLag(clock, metrics.histogram(names.LOOP_LAG_SECONDS, LAG_BUCKETS).observe),
     )
     metrics.counted(names.SPANS_DROPPED_TOTAL, lambda: 0 if exporter is None else exporter.dropped)
     return made
 
 
 def _opa_target(destination: Destination) -> OtlpTarget | None:
-    """OPA sends its spans to the same collector; it takes a host and a port, no path and no headers."""
-    if destination.tls:
+    """OPA sends its spans to the same collector where it can: it takes a host and a port, no path and no headers."""
+    parts = urlsplit(destination.endpoint)
+    grpc = destination.protocol == GRPC
+    if destination.tls or destination.headers or not (grpc or parts.path == PATH):
+        _logger.warning(
+            "OPA's own spans are left out: it can send to a host and port only, without TLS, headers or path"
+        )
         return None
-    if destination.protocol == GRPC:
+    if grpc:
         return OtlpTarget(type="grpc", address=destination.endpoint)
-    return OtlpTarget(type="http", address=destination.place.partition("://")[2].partition("/")[0])
+    return OtlpTarget(type="http", address=parts.netloc.rpartition("@")[2])

@@ -1,39 +1,25 @@
-"""The story of one call for those who watch: its SERVER span, its holds, its metrics, its log line (design section 16).
-
-All that Jaeger is searched by is on the SERVER span together, since it matches tags on single spans. Arguments, results,
-messages and details are in none of it.
-"""
+"""The story of one call for those who watch: its SERVER span, its holds, its metrics, its log line (design section 16)."""
 
 import logging
-import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 from proxy.core.review import Review, ReviewStatus
 from proxy.core.trail import Trail
-from proxy.errors import Code, Ran
-from proxy.model import Agent, Answer, Decision, Effect, Presented, SpanContext, ToolCall, UnreadableCall
+from proxy.model import Answer, Effect, Presented, SpanContext, ToolCall, UnreadableCall
 from proxy.ports import Clock, Span, Tracer
-from proxy.telemetry import names
+from proxy.telemetry import attributes, names
+from proxy.telemetry.holds import HoldSpans
 from proxy.telemetry.logs import Seldom
 from proxy.telemetry.metrics import CallMetrics
 from proxy.telemetry.spans import Value, keep
 
-# Refused because something of Sidegate's own failed, not because somebody said no.
-FAIL_CLOSED = frozenset(
-    {
-        Code.POLICY_UNAVAILABLE,
-        Code.POLICY_INVALID,
-        Code.FACTS_UNAVAILABLE,
-        Code.STATE_UNAVAILABLE,
-        Code.AUDIT_UNAVAILABLE,
-        Code.INTERNAL_ERROR,
-    }
-)
-
-_MAX_REVIEWS = 1024  # whose first span is remembered, to link to
-_MAX_ID = 256  # characters of an id that came from outside
-_TOOL_NAME = re.compile(r"[A-Za-z0-9_.-]{1,64}")
+_OUTCOMES = {
+    ReviewStatus.APPROVED: "approved",
+    ReviewStatus.REJECTED: "rejected",
+    ReviewStatus.EXPIRED: "expired",
+    ReviewStatus.CANCELLED: "abandoned",
+}
 
 _calls = logging.getLogger("sidegate.calls")
 _logger = logging.getLogger(__name__)
@@ -47,7 +33,7 @@ class CallTelemetry:
         self._metrics = metrics
         self._clock = clock
         self._seldom = Seldom(clock)
-        self._requested: dict[str, SpanContext] = {}
+        self.holds = HoldSpans(tracer, clock, self._ended)
 
     def begin(self, call: ToolCall | UnreadableCall, presented: Presented) -> Span:
         """The SERVER span, a root if nobody said which trace the call belongs to."""
@@ -55,26 +41,29 @@ class CallTelemetry:
         return self._tracer.start(name, names.SPAN_SERVER, presented.trace)
 
     def held(self, trail: Trail, review: Review) -> None:
-        """A span that ends at once: a call that waits for a person is seen while it waits. None for a review already answered."""
-        if review.status is not ReviewStatus.PENDING:
-            return
-        with self._harmless():
-            before = self._requested.get(review.id)
-            span = self._review_span(names.SPAN_REVIEW_REQUESTED, trail, review, before)
-            if before is None:
-                self._remember(review.id, span.context)
+        """The call waits for a person, from now on to be seen. Nothing for a review already answered."""
+        if review.status is ReviewStatus.PENDING:
+            with self._harmless():
+                self.holds.requested(trail, review)
 
     def resolved(self, trail: Trail, review: Review) -> None:
         """The answer, linked to the span of the request."""
         with self._harmless():
-            self._review_span(names.SPAN_REVIEW_RESOLVED, trail, review, self._requested.get(review.id))
+            self.holds.learned(trail, review)
+
+    def answered(self, review: Review) -> None:
+        """Somebody answered; perhaps nobody waits for it. Counted here, where the answer was given: another process may have
+        held the call."""
+        with self._harmless():
+            self._ended(review)
+            self.holds.answered(review)
 
     def conclude(self, span: Span, trail: Trail, answer: Answer) -> None:
         """All that is known of the call, on its span, in the metrics, and as one log line."""
         with self._harmless():
             level = logging.DEBUG if answer.refusal is None else logging.INFO
             told = span.recording or _calls.isEnabledFor(level)
-            facts = _facts(trail, answer) if told else {}
+            facts = attributes.of_end(trail, answer) if told else {}
             for key, value in facts.items():
                 span.set(key, value)
             if trail.approval is not None or answer.decision in (Effect.DENY, Effect.REVIEW):
@@ -85,26 +74,18 @@ class CallTelemetry:
             if told:
                 _log(level, span.context, facts, total)
 
-    def _review_span(self, name: str, trail: Trail, review: Review, linked: SpanContext | None) -> Span:
-        links = () if linked is None else (linked,)
-        span = self._tracer.start(name, names.SPAN_INTERNAL, trail.trace, links=links, record=True)
-        span.set(names.REVIEW_ID, review.id)
-        span.set(names.REVIEW_STATUS, review.status.value)
-        span.set(names.DECISION_ID, trail.call_id)
-        span.set(names.TOOL_NAME, review.tool)
-        span.end()
-        return span
-
-    def _remember(self, review_id: str, context: SpanContext) -> None:
-        if len(self._requested) >= _MAX_REVIEWS:
-            del self._requested[next(iter(self._requested))]
-        self._requested[review_id] = context
-
     def _count(self, trail: Trail, answer: Answer, total: float) -> None:
         tool = self._metrics.label(trail.call.tool) if trail.checked is None else trail.checked.tool.name
         code = None if answer.refusal is None else answer.refusal.code
-        self._metrics.concluded(tool, _decision(answer), code or names.OK, failed_closed=code in FAIL_CLOSED)
+        self._metrics.concluded(tool, _decision(answer), code or names.OK)
         self._metrics.took(trail.stages.items(), total)
+        if trail.decision is not None and trail.decision.effect is not Effect.ALLOW:
+            self._metrics.refused_by(trail.decision.effect.value, *attributes.deciding(trail.decision))
+
+    def _ended(self, review: Review) -> None:
+        if review.resolved_at is not None and review.status in _OUTCOMES:
+            waited = max(0.0, (review.resolved_at - review.requested_at).total_seconds())
+            self._metrics.reviewed(_OUTCOMES[review.status], waited)
 
     @contextmanager
     def _harmless(self) -> Iterator[None]:
@@ -118,78 +99,8 @@ class CallTelemetry:
                 )
 
 
-def _facts(trail: Trail, answer: Answer) -> dict[str, Value]:
-    """The attributes of the SERVER span, as far as they are known."""
-    refusal = answer.refusal
-    facts: dict[str, Value] = {
-        names.OPERATION_NAME: names.SPAN_CALL,
-        names.TOOL_NAME: _tool_name(trail),
-        names.TOOL_CALL_ID: trail.call.id[:_MAX_ID],
-        names.DECISION: _decision(answer),
-        names.DECISION_ID: trail.call_id,
-        names.CODE: names.OK if refusal is None else refusal.code.value,
-        names.RAN: (Ran.YES if refusal is None else refusal.ran).value,
-    }
-    if answer.revision:
-        facts[names.REVISION] = answer.revision
-    if trail.caller is not None:
-        facts[names.CONVERSATION_ID] = trail.caller.conversation
-        facts[names.PRINCIPAL] = trail.caller.principal.id
-        if agent := _agent(trail.caller.agent):
-            facts[names.AGENT] = agent
-    if trail.checked is not None:
-        facts[names.SYSTEM] = trail.checked.tool.system.name
-        facts[names.LABELS] = trail.checked.tool.labels
-    if trail.decision is not None:
-        facts |= _rule(trail.decision)
-    return facts | _review(trail, answer)
-
-
-def _rule(decision: Decision) -> dict[str, Value]:
-    """The reason that decided. The first of several: reasons come in the order of their policies' names."""
-    said = {Effect.DENY: decision.deny, Effect.REVIEW: decision.review, Effect.ALLOW: decision.allow}[decision.effect]
-    if decision.effect is Effect.DENY and decision.guards:
-        policy, code = "guards", decision.guards[0]
-    elif said and said[0].code != "not_granted":
-        policy, code = said[0].policy, said[0].code
-    else:
-        policy, code = "decision", names.DEFAULT_DENY
-    return {
-        names.RULESET_NAME: policy,
-        names.RULE_NAME: code,
-        names.RULE_VERSION: decision.revision,
-        names.REASON: f"{policy}.{code}",
-        names.REASONS: len(decision.guards) + len(said),
-    }
-
-
-def _review(trail: Trail, answer: Answer) -> dict[str, Value]:
-    facts: dict[str, Value] = {}
-    review_id = trail.approval.review_id if trail.approval is not None else None
-    if answer.refusal is not None and answer.refusal.review_id is not None:
-        review_id = answer.refusal.review_id
-    if review_id is not None:
-        facts[names.REVIEW_ID] = review_id
-    if "hold" in trail.stages:
-        facts[names.WAITED] = round(trail.stages["hold"], 3)
-    return facts
-
-
 def _decision(answer: Answer) -> str:
     return names.NO_DECISION if answer.decision is None else answer.decision.value
-
-
-def _tool_name(trail: Trail) -> str:
-    """The catalog's name; else the one asked for, if it looks like a name at all (a model may put anything there)."""
-    if trail.checked is not None:
-        return trail.checked.tool.name
-    return trail.call.tool if _TOOL_NAME.fullmatch(trail.call.tool) else names.OTHER
-
-
-def _agent(agent: Agent) -> str:
-    if agent.spiffe_id is not None:
-        return agent.spiffe_id
-    return "/".join(filter(None, (agent.namespace, agent.service_account)))
 
 
 def _log(level: int, trace: SpanContext, facts: dict[str, Value], total: float) -> None:

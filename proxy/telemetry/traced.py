@@ -1,16 +1,18 @@
 """Spans around ports: each gives its own context on, so that what OPA and upstreams record hangs below it."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import lru_cache
 from urllib.parse import urlsplit
 
 from proxy.core.permit import Permit
+from proxy.core.review import Review, ReviewStatus
 from proxy.core.tool import ResourceSource, Upstream
 from proxy.errors import Refusal
 from proxy.model import Decision, Effect, Resource, Response, SpanContext
-from proxy.ports import Executor, FactSource, Policy, Span, Tracer
+from proxy.ports import Executor, FactSource, Policy, Reviews, Span, Tracer
 from proxy.telemetry import names
+from proxy.telemetry.attributes import of_rule
 from proxy.telemetry.spans import keep
 
 
@@ -27,9 +29,8 @@ class TracedPolicy:
         with _ended(span):
             decision = await self._policy.decide(document, span.context)
             span.set(names.DECISION, decision.effect.value)
-            span.set(names.RULE_VERSION, decision.revision)
-            said = len(decision.deny) + len(decision.review) + len(decision.allow)
-            span.set(names.REASONS, len(decision.guards) + said)
+            for key, value in of_rule(decision).items():
+                span.set(key, value)
             if decision.effect is not Effect.ALLOW:
                 keep(span)
         return decision
@@ -80,6 +81,32 @@ class TracedFacts:
             span.set(names.RECORD_TYPE, source.type)
             _describe(span, source.upstream)
             return await self._facts.resource(source, argument, record_id, span.context)
+
+
+class TracedReviews:
+    """Port Reviews for those who answer: `told` gets every review with its answer, whether a call waits for it or not."""
+
+    def __init__(self, reviews: Reviews, told: Callable[[Review], None]) -> None:
+        self._reviews = reviews
+        self._told = told
+
+    async def request(self, review: Review) -> Review:
+        """As the inner store."""
+        return await self._reviews.request(review)
+
+    async def outcome(self, review_id: str, seconds: float, *, live: bool = True) -> Review:
+        """As the inner store."""
+        return await self._reviews.outcome(review_id, seconds, live=live)
+
+    async def resolve(self, review_id: str, status: ReviewStatus, by: str, comment: str | None) -> Review:
+        """As the inner store."""
+        review = await self._reviews.resolve(review_id, status, by, comment)
+        self._told(review)
+        return review
+
+    async def find(self, *, review_id: str | None = None, call_id: str | None = None) -> Sequence[Review]:
+        """As the inner store."""
+        return await self._reviews.find(review_id=review_id, call_id=call_id)
 
 
 @contextmanager

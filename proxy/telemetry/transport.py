@@ -2,6 +2,7 @@
 
 import asyncio
 import gzip
+import os
 import ssl
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
@@ -18,7 +19,32 @@ _RETRYABLE = frozenset({429, 502, 503, 504})  # OTLP 1.x, "Retryable Response Co
 _RETRYABLE_GRPC = frozenset({"CANCELLED", "DEADLINE_EXCEEDED", "ABORTED", "OUT_OF_RANGE", "UNAVAILABLE", "DATA_LOSS"})
 _METHOD = "/opentelemetry.proto.collector.trace.v1.TraceService/Export"
 _MAX_ANSWER = 64 * 1024
+_RECONNECT_MS = 10_000  # gRPC's own pause between connections grows to two minutes
 _AGENT = f"sidegate/{__version__}"
+
+
+# What to do about the failures that people meet, by how they begin; for the log.
+_FIXES = {
+    "ClientConnectorCertificateError": "its certificate is not trusted: name its CA in OTEL_EXPORTER_OTLP_CERTIFICATE",
+    "ClientConnectorSSLError": "it speaks no TLS, or wants a client certificate: see https:// and http:// in the endpoint",
+    "ClientConnector": "nobody can be reached there: check host and port of the OTLP endpoint, and that the collector runs",
+    "TimeoutError": "it does not answer in time: see OTEL_EXPORTER_OTLP_TIMEOUT, and whether the collector keeps up",
+    "FileNotFoundError": "a file of OTEL_EXPORTER_OTLP_CERTIFICATE, _CLIENT_CERTIFICATE or _CLIENT_KEY is not there",
+    "PermissionError": "a file of OTEL_EXPORTER_OTLP_CERTIFICATE, _CLIENT_CERTIFICATE or _CLIENT_KEY cannot be read",
+    "SSLError": "a file of OTEL_EXPORTER_OTLP_CERTIFICATE, _CLIENT_CERTIFICATE or _CLIENT_KEY holds no such thing",
+    "Server": "what answers speaks no OTLP over HTTP: for gRPC set OTEL_EXPORTER_OTLP_PROTOCOL=grpc",
+    "ClientResponseError": "what answers speaks no OTLP over HTTP: for gRPC set OTEL_EXPORTER_OTLP_PROTOCOL=grpc",
+    "HTTP 404": "it does not know the path: /v1/traces is appended to OTEL_EXPORTER_OTLP_ENDPOINT, the traces variable is "
+    "taken as it is",
+    "HTTP 401": "it wants to know who sends: see OTEL_EXPORTER_OTLP_HEADERS",
+    "HTTP 403": "it does not take spans from this sender: see OTEL_EXPORTER_OTLP_HEADERS",
+    "HTTP 413": "the request is too large for it: lower OTEL_BSP_MAX_EXPORT_BATCH_SIZE",
+    "gRPC UNAVAILABLE (certificate)": "its certificate is not trusted: name its CA in OTEL_EXPORTER_OTLP_CERTIFICATE",
+    "gRPC UNAVAILABLE": "nobody speaks gRPC there: check host, port, and http:// or https://",
+    "gRPC DEADLINE_EXCEEDED": "it does not answer in time: see OTEL_EXPORTER_OTLP_TIMEOUT, and whether it keeps up",
+    "gRPC UNIMPLEMENTED": "what answers takes no spans over gRPC",
+    "gRPC UNAUTHENTICATED": "it wants to know who sends: see OTEL_EXPORTER_OTLP_HEADERS",
+}
 
 
 class SendFailed(Exception):
@@ -82,23 +108,28 @@ class HttpTransport:
 
 
 class GrpcTransport:
-    """OTLP/gRPC. gRPC is imported here only, when it is used: it costs memory and threads."""
+    """OTLP/gRPC. gRPC is imported here only, when it is used (it costs memory and threads), and at start, not in a call's way."""
 
     def __init__(self, destination: Destination) -> None:
+        os.putenv("GRPC_VERBOSITY", "NONE")  # its C core writes lines of its own to stderr, where ours are JSON
+        import grpc.aio  # type: ignore[import-untyped] # grpcio ships no types
+
+        self._grpc: Any = grpc
         self._to = destination
         self._channel: Any = None
 
     async def send(self, body: bytes) -> int:
         """Call Export, once."""
-        import grpc.aio  # type: ignore[import-untyped] # grpcio ships no types
-
         try:
             channel = self._channel = self._channel or self._connect()
             export = channel.unary_unary(_METHOD)  # bytes in, bytes out: the request has been encoded already
             answer = await export(body, timeout=self._to.timeout, metadata=tuple(self._to.headers.items()))
-        except grpc.aio.AioRpcError as error:
+        except self._grpc.aio.AioRpcError as error:
             code = error.code().name
-            raise SendFailed(f"gRPC {code}", retry=code in _RETRYABLE_GRPC) from error
+            doubted = "CERTIFICATE_VERIFY_FAILED" in (error.details() or "")
+            raise SendFailed(
+                f"gRPC {code}{' (certificate)' if doubted else ''}", retry=code in _RETRYABLE_GRPC
+            ) from error
         except (OSError, ValueError) as error:
             raise SendFailed(type(error).__name__, retry=True) from error
         return _rejected(answer)
@@ -109,16 +140,19 @@ class GrpcTransport:
             await self._channel.close()
 
     def _connect(self) -> Any:
-        import grpc
-        import grpc.aio
-
+        grpc = self._grpc
         compression = grpc.Compression.Gzip if self._to.gzip else grpc.Compression.NoCompression
-        options = (("grpc.primary_user_agent", _AGENT),)
+        options = (("grpc.primary_user_agent", _AGENT), ("grpc.max_reconnect_backoff_ms", _RECONNECT_MS))
         if not self._to.tls:
             return grpc.aio.insecure_channel(self._to.endpoint, options=options, compression=compression)
         files = (self._to.certificate, self._to.client_key, self._to.client_certificate)
         credentials = grpc.ssl_channel_credentials(*(_bytes(path) for path in files))
         return grpc.aio.secure_channel(self._to.endpoint, credentials, options=options, compression=compression)
+
+
+def fix_of(why: str) -> str:
+    """What whoever reads the log can do about a failure; empty if nothing is known."""
+    return next((fix for begins, fix in _FIXES.items() if why.startswith(begins)), "")
 
 
 def transport_to(destination: Destination) -> Transport:

@@ -10,10 +10,12 @@ import orjson
 import pytest
 import yaml
 
+from proxy import __version__
 from proxy.adapters.bundle import Assembled, BundleError, Sources, assemble, build_bundle
 from tests.contracts.opa_server import opa_binary
 
 REGO = Path(__file__).parents[2] / "rego"
+SETTINGS = ["sidegate/settings/data.json", "sidegate/settings/policy.json"]
 SAMPLE: Mapping[str, Any] = yaml.safe_load((REGO / "samples/policy.yaml").read_bytes())
 GOOD = """# METADATA
 # title: Team
@@ -76,8 +78,13 @@ async def test_a_bundle_holds_policies_settings_and_manifest(tmp_path: Path) -> 
         members = archive.getnames()
         files = {member.name: archive.extractfile(member).read() for member in archive}  # type: ignore[union-attr]  # files only
     policies = [f"sidegate/policies/{name}/{name}.rego" for name in sorted(SAMPLE["policies"])]
-    assert members == [".manifest", "sidegate/decision/decision.rego", *policies, "sidegate/settings/data.json"]
-    assert orjson.loads(files[".manifest"]) == {"revision": info.revision, "roots": ["sidegate"], "rego_version": 2}
+    assert members == [".manifest", "sidegate/decision/decision.rego", *policies, *SETTINGS]
+    assert orjson.loads(files[".manifest"]) == {
+        "revision": info.revision,
+        "roots": ["sidegate"],
+        "rego_version": 2,
+        "metadata": {"sidegate": {"layer": "platform", "catalog": "c1", "version": __version__}},
+    }
     assert orjson.loads(files["sidegate/settings/data.json"])["revision"] == info.revision
     assert info.policies == tuple(sorted(SAMPLE["policies"]))
     assert names(tmp_path) == ["bundle.tar.gz"]

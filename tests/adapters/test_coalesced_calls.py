@@ -8,8 +8,10 @@ from typing import Any
 import pytest
 
 from proxy.adapters.coalesced_calls import PER_SECOND, CoalescedCalls
+from proxy.core.identity import ANONYMOUS
 from proxy.core.tool import CheckedCall
-from proxy.errors import Code, Refusal
+from proxy.earlier import Outcome
+from proxy.errors import Code, Ran, Refusal
 from proxy.model import Caller, Facts
 
 
@@ -59,7 +61,11 @@ class Recorder:
 
 
 def terminal(number: int, code: Code = Code.INVALID_JSON, principal: object = None) -> dict[str, Any]:
-    return {"kind": "terminal", "call": f"c{number}", "principal": principal, "code": code}
+    given = {"number": None, "outcome": Outcome.REFUSED, "ran": Ran.NO}
+    return {"kind": "terminal", "call": f"c{number}", "principal": principal, "code": code, **given}
+
+
+NOBODY = {"id": ANONYMOUS.id, "name": None}
 
 
 async def flood(calls: CoalescedCalls, count: int, code: Code = Code.INVALID_JSON) -> None:
@@ -131,3 +137,48 @@ async def test_everything_else_is_passed_on() -> None:
     await calls.commit({"kind": "intent"}, durable=True)
     assert inner.records == [{"kind": "intent", "durable": True}]
     assert calls.repeated("c", "d") == 7
+
+
+async def test_refused_calls_of_nobody_are_counted_too() -> None:
+    """Those that were refused before they took a number; they need no conversation, and so no token."""
+    inner = Recorder()
+    calls = CoalescedCalls(inner, Hand())
+    for number in range(PER_SECOND + 7):
+        await calls.settle(terminal(number, Code.UNKNOWN_TOOL, NOBODY), durable=False)
+    await calls.flush()
+    assert len(inner.records) == PER_SECOND + 1
+    assert inner.records[-1]["coalesced"] == {"unknown_tool": 7}
+
+
+async def test_a_refused_call_of_nobody_with_a_number_has_a_short_record() -> None:
+    """Its record gives the number back; what was asked is what makes it long."""
+    inner = Recorder()
+    calls = CoalescedCalls(inner, Hand())
+    decision = {"effect": "deny", "guards": (), "reasons": [], "said": {"deny": {}}, "warn": {}, "policy": "p1"}
+    whole = {"number": 3, "input": {}, "arguments": {}, "decision": decision}
+    for number in range(PER_SECOND + 2):
+        await calls.settle({**terminal(number, Code.DENIED, NOBODY), **whole}, durable=False)
+    await calls.settle({**terminal(99, Code.POLICY_UNAVAILABLE, NOBODY), "number": 4, "input": {}}, durable=False)
+    assert len(inner.records) == PER_SECOND + 3
+    assert [record.get("shortened", False) for record in inner.records[-4:]] == [False, True, True, True]
+    short = inner.records[PER_SECOND]
+    assert not {"input", "arguments"} & short.keys()
+    assert short["decision"] == {"effect": "deny", "guards": (), "reasons": [], "policy": "p1"}
+    assert "decision" not in inner.records[-1]
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"principal": {"id": "idp#ada"}},
+        {"outcome": Outcome.DONE, "ran": Ran.YES},
+        {"outcome": Outcome.UNKNOWN, "ran": Ran.UNKNOWN},
+    ],
+)
+async def test_whatever_ran_or_is_somebodys_is_recorded_whole(other: dict[str, Any]) -> None:
+    inner = Recorder()
+    calls = CoalescedCalls(inner, Hand())
+    for number in range(PER_SECOND + 2):
+        await calls.settle({**terminal(number, Code.DENIED, NOBODY), "input": {}, "number": 1, **other}, durable=False)
+    assert [record for record in inner.records if "input" not in record] == []
+    assert len(inner.records) == PER_SECOND + 2

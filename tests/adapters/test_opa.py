@@ -195,6 +195,16 @@ async def test_an_error_body_of_another_shape_is_said_to_be_unreadable(body: byt
     assert details == {"cause": "evaluation", "code": "unreadable"}
 
 
+async def test_a_question_that_opa_does_not_take_is_not_said_to_have_reached_nobody() -> None:
+    """With what OPA says of it, for the audit."""
+    body = orjson.dumps({"code": "invalid_parameter", "message": "body contains malformed input document"})
+    async with byte_server(once(http(body, "400 Bad Request"))) as server, policy_at(server.address) as policy:
+        refusal = await refused(policy.decide(b"{}", TRACE))
+    assert refusal.message == "the policy service did not take the question; nothing was executed"
+    said = {"code": "invalid_parameter", "message": "body contains malformed input document"}
+    assert refusal.details == {"cause": "status", "status": 400, **said}
+
+
 async def test_an_error_text_without_end_is_cut() -> None:
     body = orjson.dumps({"code": "c", "message": "m" * 100_000})
     _, details = await refused_by(once(http(body, "500 Internal Server Error")))

@@ -27,9 +27,10 @@ class Rounds:
             self.done.set()
             await asyncio.Event().wait()
 
-    async def ask(self) -> None:
+    async def ask(self) -> str:
         if not self._answers.pop(0):
             raise Refusal(Code.POLICY_UNAVAILABLE, "no answer")
+        return f"revision {len(self._answers)}"
 
 
 async def ended_after(*answers: bool) -> tuple[int, bool]:
@@ -58,3 +59,16 @@ async def test_silences_in_a_row_end_it() -> None:
 async def test_an_answer_heals() -> None:
     """It is ready again as soon as it answers."""
     assert await ended_after(*[False] * PATIENCE, True) == (1, True)
+
+
+async def test_what_was_last_answered_is_kept() -> None:
+    """It is how a proxy sees that OPA has another revision than itself."""
+    clock = Rounds([True, True, False])
+    watchdog = OpaWatchdog(clock.ask, lambda: None, clock)
+    assert watchdog.answer is None
+    task = asyncio.create_task(watchdog.watch())
+    await clock.done.wait()
+    task.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await task
+    assert watchdog.answer == "revision 1"

@@ -11,12 +11,15 @@ import pytest
 import yaml
 
 from proxy.adapters.bundle import BundleError, Sources
+from proxy.adapters.bundle_check import Checks
 from proxy.adapters.clock import SystemClock
 from proxy.adapters.opa import OpaPolicy
 from proxy.adapters.opa_process import SupervisedOpa
 from proxy.adapters.opa_transport import SidecarOpaClient
-from proxy.adapters.policy_source import PATIENCE, PolicySource, policy_settings, read_policy
-from proxy.adapters.yaml_file import YamlError
+from proxy.adapters.policy_history import Pin, PolicyHistory
+from proxy.adapters.policy_origin import FolderOrigin
+from proxy.adapters.policy_source import PATIENCE, PolicyBuilder, PolicySource, put
+from proxy.adapters.state_directory import UnusableError
 from proxy.core.tool import Catalog
 from proxy.errors import Refusal
 from tests.contracts.opa_server import opa_binary, short_directory
@@ -53,6 +56,17 @@ def policy(folder: Path, **changes: Any) -> Path:
     return path
 
 
+def builder(root: Path, settings: Path, **changes: Any) -> PolicyBuilder:
+    """Of policy.yaml and the shipped policies."""
+    given: dict[str, Any] = {
+        "checks": Checks(opa=opa_binary(), shipped=REGO),
+        "origin": FolderOrigin(settings=settings, sources=SOURCES),
+        "history": PolicyHistory(root / "history"),
+        "credentials": frozenset({"suppliers-read"}),
+    }
+    return PolicyBuilder(**given | changes)
+
+
 class Place:
     """A directory with policy.yaml, and an OPA that starts at the first bundle."""
 
@@ -78,14 +92,11 @@ class Place:
     async def source(self, **changes: Any) -> AsyncIterator[PolicySource]:
         async with SidecarOpaClient(self.opa.address, deadline=5.0) as client:
             given: dict[str, Any] = {
-                "opa": opa_binary(),
-                "sources": SOURCES,
-                "settings": policy(self.root),
+                "builder": builder(self.root, policy(self.root)),
                 "output": self.bundle,
                 "policy": OpaPolicy(client),
                 "clock": SystemClock(),
                 "started": self.start,
-                "credentials": frozenset({"suppliers-read"}),
             }
             try:
                 yield PolicySource(**given | changes)
@@ -162,7 +173,7 @@ async def test_an_opa_that_cannot_be_reached_ends_the_wait_with_its_refusal(plac
     assert len(place.announced) == 1
 
 
-def test_policy_is_compared_with_the_catalog_and_all_problems_are_named(tmp_path: Path) -> None:
+async def test_policy_is_compared_with_the_catalog_and_all_problems_are_named(tmp_path: Path) -> None:
     """Tools, systems, labels and arguments that the catalog does not have, and credentials that the settings do not."""
     path = policy(
         tmp_path,
@@ -171,20 +182,49 @@ def test_policy_is_compared_with_the_catalog_and_all_problems_are_named(tmp_path
         combination=[{"name": "n", "marks": ["label:label_x", "system:charts"], "then": "deny", "message": "m"}],
     )
     with pytest.raises(BundleError) as error:
-        read_policy(path, SOURCES, load(), credentials=frozenset(), today=TODAY)
+        await builder(tmp_path, path, credentials=frozenset()).of_source(load(), today=TODAY)
     said = "\n".join(error.value.problems)
     for word in ("tool_x", "system_x", "label_x", "argument_x", "suppliers-read"):
         assert word in said, said
     assert all(problem.startswith("policy.yaml: ") for problem in error.value.problems)
 
 
-@pytest.mark.parametrize(("text", "error"), [("- a\n", BundleError), ("a: [", YamlError), (None, YamlError)])
-def test_what_is_no_policy_file_is_said_in_its_own_way(
-    tmp_path: Path, text: str | None, error: type[Exception]
-) -> None:
-    """A list, no YAML, nothing."""
-    path = tmp_path / "policy.yaml"
-    if text is not None:
-        path.write_text(text)
-    with pytest.raises(error, match=r"policy\.yaml"):
-        policy_settings(path, SOURCES)
+async def test_a_waiver_that_is_over_is_a_problem(tmp_path: Path) -> None:
+    """The day after its last."""
+    waived = {"mode": "warn", "because": "trial", "until": "2026-11-24"}
+    given = yaml.safe_load(PRESET.read_text())["policies"]
+    path = policy(tmp_path, policies={**given, "ownership": waived})
+    with pytest.raises(BundleError, match="policies/ownership: its waiver ended on 2026-11-24"):
+        await builder(tmp_path, path).of_source(load(), today=TODAY)
+
+
+async def test_a_rollback_holds_until_the_source_has_another_policy(place: Place) -> None:
+    """For the catalog of now, over a restart, with a word of who went back; then the source counts again."""
+    async with place.source() as source:
+        history = source.builder.history
+        first = await place.prepared(source, load())
+        policy(place.root, review={"approvers": ["others"], "effects": {}, "risks": {}})
+        second = await place.prepared(source, load())
+        assert [entry.revision for entry in history.entries()] == [second, first]
+        newest, before = history.entries()
+        history.set_pin(Pin(content=before.content, source=newest.source, by="ada", at="2026-11-25T00:00:00+00:00"))
+        assert await place.prepared(source, load()) == first == await source.policy.revision()
+        assert source.rolled_back == {"by": "ada", "at": "2026-11-25T00:00:00+00:00"}
+        again = PolicySource(
+            builder=source.builder, output=place.bundle, policy=source.policy, clock=SystemClock(), started=place.start
+        )
+        assert await place.prepared(again, load()) == first
+        assert await place.prepared(source, load(document(("tools/0/timeout", "9s")))) not in (first, second)
+        assert [entry.revision for entry in history.entries()] == [second, first]
+        policy(place.root, review={"approvers": ["third"], "effects": {}, "risks": {}})
+        third = await place.prepared(source, load())
+        assert source.rollback is history.pin() is None
+        assert [entry.revision for entry in history.entries()] == [third, second, first]
+
+
+async def test_a_bundle_that_cannot_be_written_is_one_sentence(place: Place) -> None:
+    """The place where OPA reads is a directory, or full."""
+    made = await builder(place.root, policy(place.root)).of_source(load(), today=TODAY)
+    (place.root / "taken" / "x").mkdir(parents=True)
+    with pytest.raises(UnusableError, match="cannot be written"):
+        await put(made, place.root / "taken")

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from proxy.adapters.jwks import FileKeys
-from proxy.adapters.signed_tokens import MAX_REMEMBERED, AttestationVerifier, ChainedVerifier, Issuer, JwtVerifier
+from proxy.adapters.signed_tokens import MAX_REMEMBERED, AttestationVerifier, Issuer, JwtVerifier
+from proxy.adapters.verifiers import ChainedVerifier
 from proxy.core.claims import IssuerRules
 from proxy.errors import Code, Refusal
 from proxy.model import Principal

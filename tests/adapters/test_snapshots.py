@@ -80,12 +80,16 @@ async def test_a_cross_check_in_the_preparation_refuses_the_snapshot(world: Worl
 async def test_the_end_of_a_problem_is_reported_once_and_so_is_the_problem(world: World) -> None:
     keeper = world.keeper()
     await keeper.reload()
+    loaded, keeper.loaded_at = keeper.loaded_at, 0.0
+    assert (keeper.failing, loaded) == (False, world.clock.now().timestamp())
     world.fault = TimeoutError("slow")
     await keeper.reload()
     await keeper.reload()
+    assert (keeper.failing, keeper.loaded_at) == (True, 0.0)
     world.fault = None
     await keeper.reload()
     await keeper.reload()
+    assert (keeper.failing, keeper.loaded_at) == (False, loaded)
     assert world.reported == [("TimeoutError: slow",), ()]
 
 

@@ -9,10 +9,13 @@ from typing import Any
 import pytest
 import yaml
 
+from proxy.adapters.archive import unpack
+from proxy.adapters.bundle import BundleError, write
 from proxy.adapters.state_directory import UnusableError
 from proxy.adapters.token_file import token_line
 from proxy.adapters.workshop import OPA_FOLDER, Workshop
 from proxy.settings import Settings, read
+from tests.adapters.keys import rsa_pair
 from tests.contracts.opa_server import opa_binary
 
 PRESETS = Path(__file__).parents[2] / "proxy" / "presets"
@@ -25,9 +28,8 @@ def workshop(folder: Path, **changes: Any) -> Workshop:
     shutil.copy(PRESETS / "policy-guarded-writes.yaml", folder / "policy.yaml")
     (folder / "tokens.yaml").write_text(token_line(subject="user", roles=("user",))[1])
     (folder / "reviewers.yaml").write_text(token_line(subject="rita", roles=("reviewers",))[1])
-    document = (
-        yaml.safe_load((PRESETS / "sidegate.yaml").read_text()) | {"opa": {"binary": str(opa_binary())}} | changes
-    )
+    given = yaml.safe_load((PRESETS / "sidegate.yaml").read_text()) | {"opa": {"binary": str(opa_binary())}} | changes
+    document = {key: value for key, value in given.items() if value is not None}
     (folder / "sidegate.yaml").write_text(yaml.safe_dump(document))
     return Workshop(read(folder / "sidegate.yaml", {}))
 
@@ -132,6 +134,52 @@ async def test_an_empty_catalog_directory_is_a_problem(tmp_path: Path) -> None:
     (tmp_path / "catalog" / "tools.yaml").unlink()
     (found,) = await given.problems()
     assert "has no .yaml or .yml file" in found
+
+
+async def test_a_built_bundle_is_checked_like_its_sources(tmp_path: Path) -> None:
+    """It is what its sources come to, it fits the catalog or the problem is told, and a file that is not there is, too."""
+    built = workshop(tmp_path)
+    edit(tmp_path / "policy.yaml", lambda p: p["grants"]["tools"].update({"say_hello": {"user": {}}}))
+    assembled = await built.assembled(built.catalog())
+    write(assembled, tmp_path / "policy.tar.gz")
+    (tmp_path / "d").mkdir()
+    given = workshop(tmp_path / "d", policy=None, bundle={"platform": str(tmp_path / "policy.tar.gz")})
+    assert await given.problems() == []
+    assert (await given.assembled(given.catalog())).revision == assembled.revision
+    edit(tmp_path / "d" / "catalog" / "tools.yaml", lambda c: c["tools"][0].update(name="say_nothing"))
+    (found,) = await given.problems()
+    assert found.startswith("policy.tar.gz: ")
+    assert "say_hello" in found
+    (tmp_path / "policy.tar.gz").unlink()
+    (found,) = await given.problems()
+    assert found == f"{tmp_path}/policy.tar.gz: is not there: mount or write it, or name another in `bundle`"
+    (tmp_path / "d" / "catalog" / "more.yaml").write_text("tools: [{name: '!'}]\n")
+    assert found in await given.problems()
+
+
+async def test_installing_puts_what_opa_reads_in_place_before_any_opa_runs(tmp_path: Path) -> None:
+    """Where an OPA elsewhere reads it, or where ours would."""
+    given = workshop(
+        tmp_path, opa={"binary": str(opa_binary()), "mode": "external", "address": "unix:o", "bundle": "o/p.tar.gz"}
+    )
+    made = await given.installed()
+    assert unpack((tmp_path / "o" / "p.tar.gz").read_bytes()) == made.files
+    assert (tmp_path / "state").stat().st_mode & 0o777 == 0o700
+    (tmp_path / "policy.yaml").write_text("{}")
+    with pytest.raises(BundleError):
+        await given.installed()
+    assert unpack((tmp_path / "o" / "p.tar.gz").read_bytes()) == made.files
+
+
+async def test_a_bundle_that_has_to_be_fetched_is_checked_without_a_trace(tmp_path: Path) -> None:
+    """An unreachable server is a problem by its name; nothing is written."""
+    _, public = rsa_pair(tmp_path)
+    given = workshop(
+        tmp_path, policy=None, bundle={"platform": "http://127.0.0.1:1/p.tar.gz?token=secret", "key": str(public)}
+    )
+    (found,) = await given.problems()
+    assert found.startswith("http://127.0.0.1:1/p.tar.gz: could not be fetched")
+    assert not (tmp_path / "state").exists()
 
 
 async def test_without_an_opa_one_sentence_says_how_to_get_it(tmp_path: Path) -> None:

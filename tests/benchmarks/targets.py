@@ -137,7 +137,7 @@ async def sidegate(
         rig.settings["limits"] = {"in_flight": 10_000}
         rig.settings["opa"]["deadline"] = "5s"  # a busy machine is measured, not refused
         for key, value in (settings or {}).items():
-            rig.settings[key] = rig.settings[key] | value if isinstance(value, dict) else value
+            rig.settings[key] = rig.settings.get(key, {}) | value if isinstance(value, dict) else value
         rig.environment |= environment or {}
         launch(rig, *launcher)
         await rig.until(rig.ready, "the sidecar is ready", seconds=60)

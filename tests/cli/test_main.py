@@ -31,7 +31,16 @@ COMMANDS = sorted(leaves(build_parser()))
 def test_the_commands_are_those_that_the_design_names() -> None:
     """A new one belongs into README and into this list."""
     assert [" ".join(words) for words in COMMANDS] == [
-        *("audit find", "audit show", "audit verify", "check", "demo", "init", "policy build", "policy test", "resume"),
+        *("audit find", "audit show", "audit verify", "check", "demo", "init", "policy build", "policy can"),
+        *(
+            "policy explain",
+            "policy history",
+            "policy install",
+            "policy replay",
+            "policy rollback",
+            "policy test",
+            "resume",
+        ),
         *("review approve", "review list", "review reject", "review show", "serve", "stop"),
     ]
 
@@ -111,3 +120,15 @@ def test_the_parser_refuses_abbreviations_by_itself() -> None:
     with pytest.raises(SystemExit) as ended:
         parser.parse_args(["--token", "y"])
     assert ended.value.code == 64
+
+
+@pytest.mark.parametrize(
+    "words", [words for words in COMMANDS if words[0] in {"check", "policy", "serve"}], ids=" ".join
+)
+def test_settings_that_cannot_be_read_are_wrong_usage_in_every_command(words: tuple[str, ...], tmp_path: Path) -> None:
+    """An init container ends with it: 64 and the sentence, no traceback."""
+    (tmp_path / "sidegate.yaml").write_text("statex: 1\n")
+    if words not in {("policy", "can"), ("policy", "explain"), ("policy", "replay")}:  # these want more words first
+        done = inside(*words, "--settings", str(tmp_path / "sidegate.yaml"))
+        assert done.code == 64
+        assert "did you mean 'state'" in done.all

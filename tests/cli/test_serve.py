@@ -1,6 +1,7 @@
 """`sidegate serve`: what keeps it from starting is a sentence and exit code 64, before or instead of a bound port."""
 
 import contextlib
+import json
 import os
 import signal
 import socket
@@ -44,7 +45,7 @@ def test_a_port_that_is_taken_is_a_sentence(name: str, directory: Path) -> None:
     with taken() as port:
         done = sidegate("serve", cwd=directory, **{f"SIDEGATE_{name.upper()}_PORT": f"127.0.0.1:{port}"})
     assert done.code == 64
-    assert f"127.0.0.1:{port} cannot be bound" in done.err
+    assert f"{name}_port: 127.0.0.1:{port} cannot be bound" in done.err
     assert "Traceback" not in done.err
 
 
@@ -54,7 +55,7 @@ def test_wrong_settings_catalog_and_policy_are_told_with_every_problem(directory
     catalog.write_text(catalog.read_text().replace("effect: read", "effect: reed").replace("risk: low", "risk: lo"))
     done = sidegate("serve", cwd=directory)
     assert done.code == 64
-    assert done.err.count("sidegate: ") == 2
+    assert done.err.count("not started: ") == 2
     with (directory / "sidegate.yaml").open("a") as settings:
         settings.write("colour: blue\nsize: 1\n")
     done = sidegate("serve", cwd=directory)
@@ -83,7 +84,7 @@ def test_an_opa_that_never_serves_is_a_sentence(directory: Path) -> None:
     fake.chmod(0o755)
     done = sidegate("serve", cwd=directory, SIDEGATE_OPA__BINARY=str(fake))
     assert done.code in (64, 69)
-    assert done.err.splitlines()[-1].startswith("sidegate: ")
+    assert json.loads(done.err.splitlines()[-1])["message"].startswith("not started: ")
     assert "Traceback" not in done.err
 
 

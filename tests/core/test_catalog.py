@@ -195,10 +195,12 @@ def test_a_name_that_the_policy_misspells_is_found() -> None:
     )
     assert fine == []
     assert cross_check(catalog, systems=["supplier"], labels=["term"], tools=["get_capcity"]) == [
-        "the policy names system 'supplier', which the catalog does not have",
-        "the policy names label 'term', which the catalog does not have",
-        "the policy names tool 'get_capcity', which the catalog does not have",
+        "the policy names system 'supplier', which the catalog does not have; did you mean 'suppliers'?",
+        "the policy names label 'term', which the catalog does not have; did you mean 'terms'?",
+        "the policy names tool 'get_capcity', which the catalog does not have; did you mean 'get_capacity'?",
     ]
+    placed = cross_check(catalog, systems=["zzz"], places={("system", "zzz"): "grants.systems.zzz"})
+    assert placed == ["grants.systems.zzz: the policy names system 'zzz', which the catalog does not have"]
 
 
 def test_an_argument_that_the_policy_bounds_must_be_in_the_newest_version() -> None:

@@ -9,7 +9,7 @@ import orjson
 import pytest
 import yaml
 
-from proxy.core.policy_data import Waiver, compile_policy, mentions
+from proxy.core.policy_data import Waiver, approvers_of, compile_policy, mentions, places
 from proxy.core.policy_document import PolicyDataError
 
 REGO = Path(__file__).parents[2] / "rego"
@@ -168,3 +168,39 @@ def test_mentions_are_all_names_used() -> None:
     assert named.policies == set(SAMPLE["policies"])
     assert {("create_order", "amount"), ("create_order", "currency"), ("send_mail", "cc")} < named.arguments
     assert named.waivers == (Waiver(policy="review", mode="warn", because="x", until=date(2027, 1, 1)),)
+
+
+def test_everybody_who_may_approve_is_named() -> None:
+    """By a grant, a rule, an effect, a risk, or where nothing else names somebody."""
+    reviewed = {"review": {"approvers": ["by-grant"]}}
+    rules = [
+        {"name": "r", "marks": ["system:a", "label:b"], "then": "review", "message": "m", "approvers": ["by-rule"]}
+    ]
+    data = compiled(
+        grants={"tools": {"t": {"buyer": reviewed}}, "systems": {"s": {"read": {"buyer": [{}, reviewed]}}}},
+        combination=rules,
+        review={
+            "approvers": ["else"],
+            "effects": {"send": {"approvers": ["by-effect"]}},
+            "risks": {"high": {"approvers": ["by-risk"]}},
+        },
+    )
+    assert approvers_of(data) == {"by-grant", "by-rule", "by-effect", "by-risk", "else"}
+
+
+def test_places_are_paths_in_the_document() -> None:
+    """Of what the catalog must have, the first time it is named."""
+    rules = [{"name": "r", "marks": ["system:crm", "label:b"], "then": "deny", "message": "m"}]
+    document = {
+        **SAMPLE,
+        "grants": {"tools": {"t": {}}, "systems": {"s": {}}},
+        "arguments": {"u": {}},
+        "combination": rules,
+    }
+    assert places(document) == {
+        ("system", "s"): "grants.systems.s",
+        ("tool", "t"): "grants.tools.t",
+        ("tool", "u"): "arguments.u",
+        ("system", "crm"): "combination.0.marks",
+        ("label", "b"): "combination.0.marks",
+    }

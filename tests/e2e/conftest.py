@@ -1,12 +1,13 @@
 """Sidecars for tests: one of its own, or one that a whole module shares."""
 
 import inspect
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
 import pytest_asyncio
 
+from tests.e2e.jaeger import Jaeger
 from tests.e2e.rig import Rig, rig
 
 HERE = Path(__file__).parent
@@ -17,6 +18,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if HERE in item.path.parents and inspect.iscoroutinefunction(getattr(item, "function", None)):
             item.add_marker(pytest.mark.asyncio(loop_scope="module"), append=False)
+
+
+@pytest.fixture(scope="session")
+def jaeger(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Jaeger]:
+    """A real Jaeger, one for all tests."""
+    with Jaeger(folder=tmp_path_factory.mktemp("jaeger")).running() as running:
+        yield running
 
 
 @pytest_asyncio.fixture(loop_scope="module")

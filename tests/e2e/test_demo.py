@@ -1,6 +1,7 @@
 """`sidegate demo`: exit code 0 only if every step went as it should, and what `--keep` prints works."""
 
 import contextlib
+import json
 import os
 import re
 import shutil
@@ -8,11 +9,15 @@ import signal
 import subprocess
 import sys
 import tempfile
+import urllib.request
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+import yaml
+
+from tests.e2e.jaeger import jaeger_binary
 
 REPO = Path(__file__).parents[2]
 CHAPTERS = (
@@ -25,8 +30,10 @@ CHAPTERS = (
     "An operator throws a stop switch and lifts it",
     "What the audit says",
     "The held call as a trace, and the trace of its resumption",
+    "The held call in Jaeger",
     "Every step went as it should",
 )
+IN_JAEGER = CHAPTERS[-2]
 CODES = ("review_pending", "denied", "unknown_tool", "invalid_arguments", "tool_failed", "tool_timeout", "stopped")
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(180)]
 
@@ -56,8 +63,9 @@ def test_the_whole_story_goes_as_it_should(short: Path) -> None:
     """Every chapter in order, each refusal as the model sees it, the three-level trace, and nothing left behind."""
     done = run(sys.executable, "-m", "proxy.cli", "demo", folder=short)
     assert done.returncode == 0, done.stdout + done.stderr
+    chapters = [title for title in CHAPTERS if title != IN_JAEGER]
     titles = [line.split("s  ", 1)[1] for line in done.stdout.splitlines() if line.startswith("==")]
-    assert [title for title, wanted in zip(titles, CHAPTERS, strict=True) if not title.startswith(wanted)] == []
+    assert [title for title, wanted in zip(titles, chapters, strict=True) if not title.startswith(wanted)] == []
     for code in CODES:
         assert f'model sees  {{"refused":{{"code":"{code}"' in done.stdout, code
     assert done.stdout.count("   ok  ") == 20
@@ -95,17 +103,21 @@ class Kept:
     process: "subprocess.Popen[str]"
     commands: list[str]
     folder: Path
+    printed: str
 
 
 @pytest.fixture
-def kept(short: Path) -> Iterator[Kept]:
-    """`sidegate demo --keep` in a process group of its own, as a terminal starts it, up to its last line."""
+def kept(short: Path, request: pytest.FixtureRequest) -> Iterator[Kept]:
+    """`sidegate demo --keep` in a process group of its own, as a terminal starts it, up to its last line. `--jaeger` may be
+    its parameter."""
+    words = [request.param] if hasattr(request, "param") else []
+    path = {"PATH": f"{jaeger_binary().parent}:{os.environ['PATH']}"} if words else {}
     with subprocess.Popen(
-        [sys.executable, "-m", "proxy.cli", "demo", "--keep"],
+        [sys.executable, "-m", "proxy.cli", "demo", "--keep", *words],
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
-        env=environment(short),
+        env=environment(short) | path,
         start_new_session=True,
     ) as process:
         assert process.stdout is not None
@@ -116,7 +128,8 @@ def kept(short: Path) -> Iterator[Kept]:
             lines.append(line)
         printed = "".join(lines[next(n for n, text in enumerate(lines) if "still running" in text) :])
         (folder,) = short.glob("sidegate-demo-*")
-        yield Kept(process=process, commands=re.findall(r"^  (\S.+)$", printed, re.MULTILINE), folder=folder)
+        commands = re.findall(r"^  (\S.+)$", printed, re.MULTILINE)
+        yield Kept(process=process, commands=commands, folder=folder, printed="".join(lines))
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
 
@@ -161,6 +174,50 @@ def test_what_keep_prints_works_and_one_flipped_byte_is_found(kept: Kept) -> Non
     assert found.returncode == 1
     assert found.stdout.startswith(f"FAILED: {segment}, line {line}, byte offset {begins}: ")
     shutil.rmtree(kept.folder)
+
+
+@pytest.mark.parametrize("kept", ["--jaeger"], indirect=True)
+def test_jaeger_tells_the_story_under_the_links_that_are_printed(kept: Kept) -> None:
+    """The UI's link (a placeholder in a Jaeger from Go's module proxy, which is said), the trace of the held call, and one
+    search that finds the call that was held and the one that ran; Ctrl-C ends Jaeger, too."""
+    links = dict(re.findall(r"^     (UI|API|both) +(http://\S+)$", kept.printed, re.MULTILINE))
+    assert "built without its UI" in kept.printed
+    assert "not the Jaeger UI" in fetched(links["UI"])
+    held = json.loads(fetched(links["API"]))["result"]["resourceSpans"]
+    names = {span["name"] for resource in held for scope in resource["scopeSpans"] for span in scope["spans"]}
+    assert {"execute_tool get_price", "decide", "review requested", "review resolved"} <= names
+    traces = json.loads(fetched(links["both"]))["data"]
+    called = [{span["operationName"] for span in trace["spans"]} for trace in traces]
+    assert sorted("tools/call get_price" in names for names in called) == [False, True]
+    assert f"http://127.0.0.1:{review_port(kept)}/v1/reviews/" in fetched(links["UI"])
+
+    os.killpg(kept.process.pid, signal.SIGINT)
+    assert kept.process.wait(30) == 0
+    with pytest.raises(ProcessLookupError):
+        os.killpg(kept.process.pid, 0)
+    shutil.rmtree(kept.folder)
+
+
+def fetched(url: str) -> str:
+    """What a browser without a proxy gets."""
+    with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(url, timeout=10) as answer:
+        return str(answer.read().decode())
+
+
+def review_port(kept: Kept) -> str:
+    """Of this demo."""
+    settings = yaml.safe_load((kept.folder / "sidegate.yaml").read_text())
+    return str(settings["review_port"]).rpartition(":")[2]
+
+
+def test_without_jaeger_it_says_how_to_get_it(short: Path) -> None:
+    """Neither on PATH nor in the tools' cache: exit code 64, nothing started, nothing left."""
+    words = [sys.executable, "-m", "proxy.cli", "demo", "--jaeger"]
+    variables = environment(short) | {"PATH": "/usr/bin:/bin", "SIDEGATE_CACHE": str(short / "none")}
+    done = subprocess.run(words, capture_output=True, text=True, check=False, env=variables)
+    assert (done.returncode, done.stdout) == (64, "")
+    assert "`bash deploy/tools.sh jaeger`" in done.stderr
+    assert list(short.iterdir()) == []
 
 
 @pytest.mark.parametrize(

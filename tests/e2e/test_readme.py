@@ -29,7 +29,7 @@ from tests.e2e.rig import free_ports
 REPO = Path(__file__).parents[2]
 README = (REPO / "README.md").read_text()
 BLOCKS = dict(re.findall(r"<!-- test: (\S+) -->\n```\w+\n(.*?)```\n", README, re.DOTALL))
-SHELL = ("init", "service", "tool", "rule", "call", "review", "again", "audit")
+SHELL = ("init", "service", "tool", "rule", "call", "review", "again", "audit", "ticket", "replay")
 PORTS = {"agent": "8900", "probe": "8901", "review": "8902", "crm": "9100"}
 ASK = {"get_customer": '{"customer_id": "ACME"}', "get_price": '{"sku": "SKU-2"}'}
 END = "@@ end of block\n"

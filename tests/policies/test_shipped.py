@@ -5,6 +5,7 @@ from pathlib import Path
 
 from proxy.adapters import opa_cli
 from proxy.adapters.bundle import Sources, lay_out
+from proxy.adapters.bundle_check import Checks, check_rego
 from proxy.adapters.bundle_proof import collect, run_samples, sample_bundle, serving
 from proxy.adapters.rego_tests import run_tests
 from tests.contracts.opa_server import opa_binary
@@ -29,6 +30,14 @@ async def test_every_file_passes_the_strict_check(tmp_path: Path) -> None:
     said = await opa_cli.run_opa(opa_binary(), "check", *options, "bundle", directory=tmp_path)
     assert (said.code, said.text) == (0, "")
     assert assembled.warnings == ()
+
+
+async def test_every_file_passes_the_lint(tmp_path: Path) -> None:
+    """As those of others must: a build does not lint again what is shipped, so it is done as if they were another's."""
+    assembled = await sample_bundle(opa_binary(), SOURCES)
+    (tmp_path / "schemas").symlink_to(REGO / "schemas")
+    checks = Checks(opa=opa_binary(), shipped=tmp_path)
+    assert await check_rego(checks, assembled.files, assembled.authors) == ()
 
 
 async def test_every_line_is_covered_by_a_test() -> None:

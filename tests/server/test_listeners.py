@@ -141,6 +141,18 @@ async def test_after_the_stop_nobody_new_comes_and_those_inside_get_their_answer
             assert await response.text() == "done"
 
 
+async def test_a_lasting_port_is_served_until_the_end(listeners: Listeners) -> None:
+    """Whoever probes a process that drains is told so, and not refused."""
+    await listeners.bind(Slow().app, Listen(host="127.0.0.1", port=0), lasting=True)
+    port = int(listeners.runners[-1].addresses[0][1])
+    await listeners.stop_accepting()
+    async with aiohttp.ClientSession() as session, session.get(f"http://127.0.0.1:{port}/quick") as response:
+        assert await response.text() == "quick"
+    await listeners.close()
+    with pytest.raises(ConnectionRefusedError):
+        await asyncio.open_connection("127.0.0.1", port)
+
+
 async def test_a_header_may_be_as_long_as_the_bound_and_no_longer(listeners: Listeners) -> None:
     """Over it the answer is a refusal of ours; the server lives."""
     port = await on_loopback(listeners, Slow().app)

@@ -1,7 +1,7 @@
 """Values that tests of telemetry share."""
 
 import asyncio
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from proxy.adapters.clock import SystemClock
@@ -182,8 +182,10 @@ def permit() -> Permit:
     return grant("ab" * 16, CHECKED, CALLER, ALLOWED, SNAPSHOT)
 
 
-def review(status: ReviewStatus = ReviewStatus.PENDING) -> Review:
-    """A review of the call."""
+def review(
+    status: ReviewStatus = ReviewStatus.PENDING, *, by: str | None = None, after: timedelta | None = None
+) -> Review:
+    """A review of the call, answered so long after it was requested."""
     return Review(
         id="r-1",
         call_id="ab" * 16,
@@ -208,5 +210,7 @@ def review(status: ReviewStatus = ReviewStatus.PENDING) -> Review:
         requested_at=NOW,
         expires_at=NOW,
         status=status,
+        by=by,
         comment=SECRET,
+        resolved_at=None if after is None else NOW + after,
     )

@@ -126,7 +126,7 @@ def test_times_and_sizes(variables: dict[str, str], expected: dict[str, Any]) ->
 
 def test_headers_are_decoded_and_never_shown(caplog: pytest.LogCaptureFixture) -> None:
     """They hold credentials, as a URL may."""
-    headers = f"Authorization=Basic%20{SECRET},x-tenant=a,bad=a%0d%0ab"
+    headers = f"Authorization=Basic%20{SECRET},x-tenant=a,bad=a%0d%0ab,x-town=K%C3%B6ln,bytes-bin=a,a b=c"
     found = destination(**{BASE: f"http://u:{SECRET}@c:4318", "OTEL_EXPORTER_OTLP_HEADERS": headers})
     assert found.headers == {"authorization": f"Basic {SECRET}", "x-tenant": "a"}
     assert found.place == "http://c:4318/v1/traces"

@@ -2,7 +2,6 @@
 
 import asyncio
 import logging
-import time
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from pathlib import Path
@@ -12,7 +11,7 @@ import pytest
 from proxy.adapters.clock import SystemClock
 from proxy.telemetry.exporter import exporter_of
 from proxy.telemetry.spans import CompactTracer
-from tests.telemetry.exporting import BASE, NEVER, OURS, SOON, TellingClock, closed_port, dropped, exporting, started
+from tests.telemetry.exporting import BASE, NEVER, OURS, SOON, closed_port, dropped, exporting
 from tests.telemetry.receiver import Receiver, Reply, attributes, tree
 from tests.telemetry.samples import FULL, ROOT, SECRET, SteppedClock
 
@@ -137,43 +136,6 @@ async def test_a_hanging_collector_ends_with_the_attempts_timeout(
     assert caplog.records[0].__dict__["fields"]["why"] == "TimeoutError"
 
 
-async def test_shutdown_keeps_its_bound_beside_a_hanging_collector(receiver: Receiver) -> None:
-    """SIGTERM has a grace time; what is not through by then is counted."""
-    receiver.default = Reply(hang=True)
-    exporter = started({BASE: receiver.url} | SOON, SystemClock())
-    exporter.offer(ROOT)
-    await receiver.until(lambda r: len(r.received) == 1)
-    exporter.offer(ROOT)
-    began = time.monotonic()
-    await exporter.shutdown(0.2)
-    assert time.monotonic() - began < 2
-    assert exporter.dropped == 2
-
-
-async def test_shutdown_sends_what_is_queued(receiver: Receiver) -> None:
-    """Spans that ended a moment before the process does."""
-    async with exporting({BASE: receiver.url} | NEVER) as exporter:
-        for _ in range(1500):
-            exporter.offer(ROOT)
-    assert len(receiver.spans) == 1500
-    assert exporter.dropped == 0
-
-
-async def test_shutdown_does_not_sit_out_a_back_off(receiver: Receiver) -> None:
-    """What waited for its next attempt gets it at once, what was queued is tried once."""
-    receiver.default = Reply(status=503, headers={"Retry-After": "25"})
-    clock = TellingClock(25)
-    exporter = started({BASE: receiver.url} | SOON, clock)
-    exporter.offer(ROOT)
-    await asyncio.wait_for(clock.asleep.wait(), 10)
-    exporter.offer(ROOT)
-    began = time.monotonic()
-    await exporter.shutdown(10)
-    assert time.monotonic() - began < 2
-    assert exporter.dropped == 2
-    assert len(receiver.received) == 3
-
-
 @pytest.mark.parametrize("status", [429, 502, 503, 504])
 async def test_a_busy_collector_is_asked_again_when_it_says(receiver: Receiver, status: int) -> None:
     """Retry-After in seconds or as a date."""
@@ -278,15 +240,6 @@ async def test_no_credential_is_logged(caplog: pytest.LogCaptureFixture) -> None
         said = [str(record.__dict__) for record in caplog.records]
     assert any("127.0.0.1" in line for line in said)
     assert not any(SECRET in line for line in said)
-
-
-async def test_spans_after_the_end_are_lost_without_harm(receiver: Receiver) -> None:
-    """A call that outlives its process's telemetry."""
-    async with exporting({BASE: receiver.url}) as exporter:
-        pass
-    exporter.offer(ROOT)
-    await exporter.shutdown(1)
-    assert exporter.dropped == 1
 
 
 def test_without_variables_there_is_no_exporter() -> None:

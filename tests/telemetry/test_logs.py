@@ -3,9 +3,12 @@
 import io
 import json
 import logging
+import subprocess
 import sys
+import threading
 import warnings
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -19,12 +22,14 @@ def lines() -> Iterator[io.StringIO]:
     """What the process logs, until the test ends."""
     root, stream = logging.getLogger(), io.StringIO()
     before = (root.handlers[:], root.level, logging.raiseExceptions)
+    hooks = (sys.excepthook, threading.excepthook, sys.unraisablehook)
     configure("info", stream)
     yield stream
     logging.captureWarnings(capture=False)
     root.handlers[:] = before[0]
     root.setLevel(before[1])
     logging.raiseExceptions = before[2]
+    sys.excepthook, threading.excepthook, sys.unraisablehook = hooks
 
 
 def read(stream: io.StringIO) -> list[dict[str, Any]]:
@@ -137,3 +142,31 @@ def test_the_formatter_stands_alone() -> None:
     """For a handler of somebody else's."""
     record = logging.LogRecord("x", logging.ERROR, __file__, 1, "m", (), None)
     assert json.loads(JsonFormatter().format(record))["level"] == "error"
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "raise ValueError(secret)",
+        "t = threading.Thread(target=lambda: int(secret)); t.start(); t.join()",
+        "class Odd:\n    def __del__(self): raise ValueError(secret)\nOdd()",
+        "async def f(): raise ValueError(secret)\nasync def main(): ensure_future(f()); await sleep(0)\nrun(main())",
+        "async def main(): get_running_loop().call_soon(int, secret); await sleep(0)\nrun(main())",
+    ],
+    ids=["the process", "a thread", "a finalizer", "a task that nobody awaits", "a callback"],
+)
+def test_a_fault_that_nobody_caught_is_a_line_too(body: str) -> None:
+    """With the type and the place, and without what the exception says."""
+    script = f"""
+import sys, threading
+from asyncio import ensure_future, get_running_loop, run, sleep
+from proxy.telemetry.logs import configure
+configure("info", sys.stderr)
+secret = {SECRET!r}
+{body}
+"""
+    root = Path(__file__).parents[2]
+    done = subprocess.run([sys.executable, "-c", script], cwd=root, capture_output=True, text=True, check=False)
+    told = [json.loads(line) for line in done.stderr.splitlines()]
+    assert [line["exception"]["type"] for line in told] == ["ValueError"]
+    assert SECRET not in done.stderr

@@ -7,7 +7,10 @@ import pytest
 from proxy.telemetry import names
 
 CONSTANTS = {key: value for key, value in vars(names).items() if key.isupper() and isinstance(value, str)}
-METRIC = re.compile(r"sidegate_[a-z_]+?(_total|_seconds|_bytes|_info|_waiting|_not_enforcing)")
+METRIC = re.compile(
+    r"sidegate_[a-z_]+?"
+    r"(_total|_seconds|_bytes|_info|_waiting|_not_enforcing|_up|_skew|_successful|_standing|_in_memory|_in_flight)"
+)
 CONVENTIONS = frozenset(
     {
         *("gen_ai.operation.name", "gen_ai.tool.name", "gen_ai.tool.call.id", "gen_ai.conversation.id"),
@@ -35,3 +38,10 @@ def test_an_attribute_is_of_the_conventions_or_under_our_prefix(name: str) -> No
 def test_a_metric_says_its_unit_or_that_it_only_grows(name: str) -> None:
     """Prometheus naming, base units."""
     assert METRIC.fullmatch(name)
+
+
+def test_labels_are_of_metrics_that_there_are() -> None:
+    """And none takes a name that the scraper gives."""
+    assert set(names.METRIC_LABELS) <= set(names.ALL_METRICS)
+    given = {label for labels in names.METRIC_LABELS.values() for label in labels}
+    assert not given & {"namespace", "pod", "container", "job", "instance", "le"}

@@ -67,18 +67,20 @@ async def test_gauges_are_read_at_each_scrape() -> None:
     """Those with labels, too."""
     made = instruments({}, SystemClock())
     waiting = [0]
-    made.watch({names.REVIEWS_WAITING: lambda: waiting[0], names.POLICY_REVISION_INFO: lambda: {("p1",): 1}})
+    made.watch({names.REVIEWS_WAITING: lambda: waiting[0], names.POLICY_REVISION_INFO: lambda: {("p1", "ns/sa"): 1}})
     for count in (0, 3):
         waiting[0] = count
         assert f"{names.REVIEWS_WAITING} {count}" in made.metrics.exposition()
-    assert f'{names.POLICY_REVISION_INFO}{{revision="p1"}} 1' in made.metrics.exposition()
+    assert f'{names.POLICY_REVISION_INFO}{{revision="p1",agent="ns/sa"}} 1' in made.metrics.exposition()
 
 
 @pytest.mark.parametrize(
     ("variables", "target"),
     [
         ({ENDPOINT: "http://c:4318"}, OtlpTarget(type="http", address="c:4318")),
-        ({ENDPOINT: "http://c:4318/otlp"}, OtlpTarget(type="http", address="c:4318")),
+        ({ENDPOINT: "http://u:p@c:4318"}, OtlpTarget(type="http", address="c:4318")),
+        ({ENDPOINT: "http://c:4318/otlp"}, None),
+        ({ENDPOINT: "http://c:4318", "OTEL_EXPORTER_OTLP_HEADERS": "x-tenant=a"}, None),
         (
             {ENDPOINT: "http://c:4317", "OTEL_EXPORTER_OTLP_PROTOCOL": "grpc"},
             OtlpTarget(type="grpc", address="c:4317"),
@@ -89,9 +91,10 @@ async def test_gauges_are_read_at_each_scrape() -> None:
     ],
 )
 async def test_opa_sends_its_spans_to_the_same_collector_where_it_can(
-    variables: dict[str, str], target: OtlpTarget | None
+    variables: dict[str, str], target: OtlpTarget | None, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Not over TLS, and not where nothing is exported."""
+    """Not over TLS, not with headers or a path of its own (which is said), and not where nothing is exported."""
     made = instruments(variables, SystemClock())
     assert made.opa_target == target
+    assert ("OPA's own spans are left out" in caplog.text) is (target is None and made.exporter is not None)
     await made.close()

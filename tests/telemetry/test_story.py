@@ -10,14 +10,9 @@ from proxy.core.review import ReviewStatus
 from proxy.core.trail import Trail
 from proxy.errors import Code, Refusal
 from proxy.model import (
-    Agent,
     Answer,
-    Caller,
-    Decision,
     Dialect,
-    Effect,
     Presented,
-    Reason,
     SpanContext,
     ToolCall,
     UnreadableCall,
@@ -25,15 +20,14 @@ from proxy.model import (
 from proxy.ports import Span
 from proxy.telemetry import names
 from proxy.telemetry.logs import JsonFormatter
-from proxy.telemetry.metrics import CallMetrics, Metrics
-from proxy.telemetry.story import FAIL_CLOSED, CallTelemetry
+from proxy.telemetry.metrics import FAIL_CLOSED, CallMetrics, Metrics
+from proxy.telemetry.story import CallTelemetry
 from tests.telemetry.exposition import parse
 from tests.telemetry.samples import (
     ALLOWED,
     APPROVAL,
     ARGUMENTS,
     CALL,
-    CALLER,
     DENIED,
     HELD,
     PARENT,
@@ -46,8 +40,6 @@ from tests.telemetry.samples import (
     trail,
 )
 from tests.telemetry.watched import Watched, denied
-
-NOT_GRANTED = Reason(policy="decision", code="not_granted")  # what the strict reader puts where nobody said anything
 
 
 def test_all_that_is_searched_by_is_on_the_server_span() -> None:
@@ -79,26 +71,6 @@ def test_all_that_is_searched_by_is_on_the_server_span() -> None:
     }
 
 
-@pytest.mark.parametrize(
-    ("decision", "policy", "rule", "count"),
-    [
-        (DENIED, "arguments", "over_limit", 1),
-        (HELD, "combination", "position", 1),
-        (Decision(effect=Effect.DENY, guards=("unregistered",), revision="r1"), "guards", "unregistered", 1),
-        (Decision(effect=Effect.DENY, deny=(NOT_GRANTED,), revision="r1"), "decision", "default-deny", 1),
-        (Decision(effect=Effect.DENY, revision="r1"), "decision", "default-deny", 0),
-        (Decision(effect=Effect.DENY, guards=("a",), deny=DENIED.deny, revision="r1"), "guards", "a", 2),
-    ],
-)
-def test_the_rule_that_decided_is_named(decision: Decision, policy: str, rule: str, count: int) -> None:
-    """By policy and code; a denial that nobody asked for is the default."""
-    _, span = Watched().call(decision, denied())
-    assert span is not None
-    found = span.attributes
-    assert (found[names.RULESET_NAME], found[names.RULE_NAME], found[names.REASONS]) == (policy, rule, count)
-    assert (found[names.REASON], found[names.DECISION]) == (f"{policy}.{rule}", decision.effect.value)
-
-
 @pytest.mark.parametrize("code", list(Code))
 def test_every_refusal_is_an_error_of_its_code(code: Code) -> None:
     """On the span and in the metrics; those of our own making are counted apart."""
@@ -109,7 +81,8 @@ def test_every_refusal_is_an_error_of_its_code(code: Code) -> None:
     assert (span.attributes[names.ERROR_TYPE], span.attributes[names.CODE]) == (code.value, code.value)
     assert span.attributes[names.DECISION] == "none"
     assert watched.samples(names.CALLS_TOTAL) == {("price.list", "none", code.value): 1}
-    assert bool(watched.samples(names.FAIL_CLOSED_TOTAL)) is (code in FAIL_CLOSED)
+    failed = {values[0] for values, count in watched.samples(names.FAIL_CLOSED_TOTAL).items() if count}
+    assert failed == ({code} & FAIL_CLOSED)
 
 
 def test_a_call_refused_before_it_was_identified_has_what_is_known() -> None:
@@ -147,20 +120,6 @@ def test_an_unreadable_call_has_its_story_too() -> None:
     assert record.parent_id == ""
     assert record.attributes[names.TOOL_CALL_ID] == "x" * 256
     assert record.attributes[names.ERROR_TYPE] == "invalid_call"
-
-
-def test_a_workload_identity_goes_before_an_account() -> None:
-    """SPIFFE says more than a name."""
-
-    def by_spiffe(known: Trail) -> None:
-        agent = Agent(namespace="agents", service_account="buyer", spiffe_id="spiffe://c/buyer")
-        known.caller = Caller(
-            agent=agent, principal=CALLER.principal, conversation="c", registration=CALLER.registration
-        )
-
-    _, span = Watched().call(before=by_spiffe)
-    assert span is not None
-    assert span.attributes[names.AGENT] == "spiffe://c/buyer"
 
 
 def test_plain_allowed_calls_follow_the_sampler_and_the_others_are_always_there() -> None:

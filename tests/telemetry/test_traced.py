@@ -1,17 +1,20 @@
 """Spans around ports: what they say, and whose parent they are."""
 
 import asyncio
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pytest
 
 from proxy.core.permit import Permit
+from proxy.core.review import Review, ReviewStatus
 from proxy.core.tool import ResourceSource
 from proxy.errors import Code, Refusal
 from proxy.model import Decision, Resource, Response, SpanContext
 from proxy.telemetry import names
-from proxy.telemetry.traced import TracedExecutor, TracedFacts, TracedPolicy
+from proxy.telemetry.attributes import of_rule
+from proxy.telemetry.traced import TracedExecutor, TracedFacts, TracedPolicy, TracedReviews
 from tests.telemetry.samples import (
     ALLOWED,
     DENIED,
@@ -22,6 +25,7 @@ from tests.telemetry.samples import (
     UNSAMPLED,
     UPSTREAM,
     permit,
+    review,
     tracer,
 )
 
@@ -63,8 +67,8 @@ def answer(status: int) -> Response:
     return Response(status=status, media_type="application/json", body=SECRET.encode())
 
 
-@pytest.mark.parametrize(("decision", "count"), [(ALLOWED, 1), (DENIED, 2), (HELD, 2)])
-async def test_a_decision_is_a_span_that_opas_can_hang_below(decision: Decision, count: int) -> None:
+@pytest.mark.parametrize("decision", [ALLOWED, DENIED, HELD])
+async def test_a_decision_is_a_span_that_opas_can_hang_below(decision: Decision) -> None:
     """A deny is no error: policy worked."""
     made, memory = tracer()
     inner = Inner(decision)
@@ -73,11 +77,7 @@ async def test_a_decision_is_a_span_that_opas_can_hang_below(decision: Decision,
     assert (span.name, span.kind, span.parent_id, span.error) == ("decide", "internal", PARENT.span_id, False)
     assert inner.traces[0] is not None
     assert (inner.traces[0].trace_id, inner.traces[0].span_id) == (span.trace_id, span.span_id)
-    assert span.attributes == {
-        names.DECISION: decision.effect.value,
-        names.RULE_VERSION: "r1",
-        names.REASONS: count,
-    }
+    assert span.attributes == {names.DECISION: decision.effect.value} | of_rule(decision)
 
 
 @pytest.mark.parametrize(("decision", "kept"), [(ALLOWED, False), (DENIED, True), (HELD, True)])
@@ -177,3 +177,40 @@ async def test_a_record_is_asked_for_without_its_id_in_the_span() -> None:
     assert inner.traces[0].span_id == span.span_id
     assert SECRET not in repr(span)
     assert set(span.attributes) <= set(names.ALL_ATTRIBUTES)
+
+
+class Store:
+    """Port Reviews: one review, answered as asked."""
+
+    async def request(self, review: Review) -> Review:
+        """As it came."""
+        return review
+
+    async def outcome(self, review_id: str, seconds: float, *, live: bool = True) -> Review:
+        """Still open."""
+        return review()
+
+    async def resolve(self, review_id: str, status: ReviewStatus, by: str, comment: str | None) -> Review:
+        """Answered, unless somebody unknown asks."""
+        if by == "nobody":
+            raise Refusal(Code.NOT_APPROVER, SECRET)
+        return review(status, by=by)
+
+    async def find(self, *, review_id: str | None = None, call_id: str | None = None) -> Sequence[Review]:
+        """The one."""
+        return [review()]
+
+
+async def test_an_answer_is_told_and_all_else_goes_by() -> None:
+    """Only an answer that counts."""
+    told: list[Review] = []
+    traced = TracedReviews(Store(), told.append)
+    assert await traced.request(review()) == review()
+    assert await traced.outcome("r-1", 1.0) == review()
+    assert await traced.find(review_id="r-1") == [review()]
+    with pytest.raises(Refusal):
+        await traced.resolve("r-1", ReviewStatus.APPROVED, "nobody", None)
+    assert told == []
+    answered = await traced.resolve("r-1", ReviewStatus.APPROVED, "boris", SECRET)
+    assert told == [answered]
+    assert (answered.status, answered.by) == (ReviewStatus.APPROVED, "boris")

@@ -1,19 +1,14 @@
 """OTLP over TLS and over gRPC, to real servers on loopback."""
 
-import ssl
+import asyncio
+import contextlib
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from datetime import UTC, datetime, timedelta
-from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 
 import grpc.aio  # type: ignore[import-untyped] # grpcio ships no types
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
     ExportTraceServiceRequest,
     ExportTraceServiceResponse,
@@ -26,7 +21,9 @@ from opentelemetry.sdk.resources import Resource
 
 from proxy.telemetry.destination import read_destination
 from proxy.telemetry.encode import SpanBatch
-from proxy.telemetry.transport import GrpcTransport, HttpTransport, SendFailed, Transport, transport_to
+from proxy.telemetry.transport import GrpcTransport, HttpTransport, SendFailed, Transport, fix_of, transport_to
+from tests.telemetry.certificates import make_authority, server_side
+from tests.telemetry.exporting import closed_port
 from tests.telemetry.receiver import receiving
 from tests.telemetry.samples import FULL, ROOT
 
@@ -53,33 +50,7 @@ async def sending(**variables: str) -> AsyncIterator[Transport]:
 @pytest.fixture
 def authority(tmp_path: Path) -> Path:
     """A certificate of 127.0.0.1, its own authority, with its key beside it."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "collector")])
-    now = datetime.now(UTC)
-    certificate = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(key.public_key())
-        .serial_number(1)
-        .not_valid_before(now - timedelta(hours=1))
-        .not_valid_after(now + timedelta(hours=1))
-        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ip_address("127.0.0.1"))]), critical=False)
-        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
-        .sign(key, hashes.SHA256())
-    )
-    pem, private = serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8
-    (tmp_path / "ca.pem").write_bytes(certificate.public_bytes(pem))
-    (tmp_path / "key.pem").write_bytes(key.private_bytes(pem, private, serialization.NoEncryption()))
-    return tmp_path / "ca.pem"
-
-
-def server_side(authority: Path, *, client: bool = False) -> ssl.SSLContext:
-    """The collector's TLS; `client`: it wants a certificate of its clients, too."""
-    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH, cafile=str(authority))
-    context.load_cert_chain(authority, authority.with_name("key.pem"))
-    context.verify_mode = ssl.CERT_REQUIRED if client else ssl.CERT_NONE
-    return context
+    return make_authority(tmp_path)
 
 
 def grpc_credentials(authority: Path) -> Any:
@@ -179,7 +150,7 @@ async def test_grpc_over_tls(authority: Path) -> None:
     await server.start()
     variables = {"OTEL_EXPORTER_OTLP_ENDPOINT": f"https://127.0.0.1:{port}", "OTEL_EXPORTER_OTLP_PROTOCOL": "grpc"}
     async with sending(**variables) as transport:
-        with pytest.raises(SendFailed, match="gRPC UNAVAILABLE"):
+        with pytest.raises(SendFailed, match=r"gRPC UNAVAILABLE \(certificate\)"):
             await transport.send(body())
     async with sending(**variables, OTEL_EXPORTER_OTLP_CERTIFICATE=str(authority)) as transport:
         assert await transport.send(body()) == 1
@@ -187,3 +158,40 @@ async def test_grpc_over_tls(authority: Path) -> None:
         with pytest.raises(SendFailed, match="FileNotFoundError"):
             await transport.send(body())
     await server.stop(5)
+
+
+async def test_a_channel_finds_a_collector_that_comes_back() -> None:
+    """gRPC fails at once while nobody is there, and connects anew."""
+    port = closed_port()
+    variables = {"OTEL_EXPORTER_OTLP_ENDPOINT": f"http://127.0.0.1:{port}", "OTEL_EXPORTER_OTLP_PROTOCOL": "grpc"}
+    async with sending(**variables) as transport:
+        with pytest.raises(SendFailed, match="gRPC UNAVAILABLE"):
+            await transport.send(body())
+        service, server = Collector(), grpc.aio.server()
+        add_TraceServiceServicer_to_server(service, server)  # type: ignore[no-untyped-call] # generated without types
+        server.add_insecure_port(f"127.0.0.1:{port}")
+        await server.start()
+        async with asyncio.timeout(15):
+            while not service.seen:
+                with contextlib.suppress(SendFailed):
+                    await transport.send(body())
+        await server.stop(5)
+
+
+@pytest.mark.parametrize(
+    ("why", "fix"),
+    [
+        ("HTTP 404", "/v1/traces is appended"),
+        ("ClientConnectorDNSError", "host and port"),
+        ("ClientConnectorCertificateError", "OTEL_EXPORTER_OTLP_CERTIFICATE"),
+        ("ServerDisconnectedError", "OTEL_EXPORTER_OTLP_PROTOCOL=grpc"),
+        ("gRPC UNAVAILABLE (certificate)", "OTEL_EXPORTER_OTLP_CERTIFICATE"),
+        ("gRPC UNAVAILABLE", "http:// or https://"),
+        ("HTTP 503", ""),
+        ("something new", ""),
+    ],
+)
+def test_a_failure_comes_with_what_to_do_about_it(why: str, fix: str) -> None:
+    """Where it is known."""
+    assert fix in fix_of(why)
+    assert bool(fix) is bool(fix_of(why))

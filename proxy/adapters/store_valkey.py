@@ -1,0 +1,127 @@
+"""State of many pods in one Valkey or Redis server (design section 8): any pod serves any conversation."""
+
+import asyncio
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from proxy.adapters.journal import Journal
+from proxy.adapters.state_directory import UnusableError
+from proxy.adapters.store_valkey_calls import SharedCalls
+from proxy.adapters.store_valkey_connection import StoreSettingError
+from proxy.adapters.store_valkey_conversations import SharedConversations
+from proxy.adapters.store_valkey_holds import HeldCalls
+from proxy.adapters.store_valkey_link import Link
+from proxy.adapters.store_valkey_pods import Pods
+from proxy.adapters.store_valkey_reviews import SharedReviews
+from proxy.adapters.store_valkey_talks import Talks
+from proxy.core.hold_rules import HoldLimits
+from proxy.core.review import Review
+from proxy.errors import Refusal
+from proxy.ports import Clock
+from proxy.settings import Valkey
+
+IN_MEMORY = 10_000  # conversations
+LEAST_KEY = 32  # bytes
+STARTING = 10.0  # seconds that a server may be away when a pod starts
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SharedStore:
+    """The three ports over one server."""
+
+    calls: SharedCalls
+    reviews: SharedReviews
+    conversations: SharedConversations
+    pods: Pods
+    talks: Talks
+    holds: HeldCalls
+    pod: str
+    link: Link
+    beats: "asyncio.Task[None]"
+
+    @property
+    def in_memory(self) -> int:
+        """How many conversations are."""
+        return self.talks.in_memory
+
+    @property
+    def switches(self) -> Mapping[str, Any]:
+        """Stop switches that stand, as last heard of."""
+        return self.link.switches
+
+    def open_reviews(self) -> list[Review]:
+        """Those that are pending or approved, as last heard of."""
+        return [hold.review for hold in self.holds.open()]
+
+    def status(self) -> Mapping[str, Any]:
+        """What reviewers are shown."""
+        return {"kind": "valkey", "pod": self.pod, "connected": self.link.connected}
+
+    async def recover(self) -> int:
+        """End the calls that this pod left executing when it died. Before serving; returns how many."""
+        return await self.calls.recover()
+
+    async def close(self) -> None:
+        """Sign off and close. Before the journal is closed."""
+        self.beats.cancel()
+        with suppress(asyncio.CancelledError):
+            await self.beats
+        with suppress(Refusal):
+            await self.pods.sign_off()
+        await self.link.close()
+
+
+def read_mac_key(path: Path) -> bytes:
+    """The secret that all pods share. Raises UnusableError."""
+    try:
+        key = path.read_bytes()
+    except OSError as e:
+        raise UnusableError(f"the key {path} of the shared store cannot be read: {e.strerror}") from e
+    if len(key) < LEAST_KEY:
+        raise UnusableError(
+            f"the key {path} of the shared store has {len(key)} bytes; put {LEAST_KEY} random ones there"
+        )
+    return key
+
+
+async def open_shared_store(
+    settings: Valkey,
+    journal: Journal,
+    directory: Path,
+    *,
+    pod: str,
+    clock: Clock,
+    limits: HoldLimits,
+    in_memory: int = IN_MEMORY,
+    starting: float = STARTING,
+) -> SharedStore:
+    """Connect as `pod`, the name of this state directory; `journal` is in `directory`. Raises UnusableError, with a sentence."""
+    link = Link(settings, read_mac_key(settings.mac_key_file))
+    holds = HeldCalls(link)
+    talks = Talks(link, holds, clock, pod, in_memory)
+    calls = SharedCalls(link=link, talks=talks, holds=holds, journal=journal, directory=directory, clock=clock, pod=pod)
+    reviews = SharedReviews(
+        link=link, talks=talks, holds=holds, calls=calls, journal=journal, clock=clock, limits=limits
+    )
+    pods = Pods(link=link, holds=holds, calls=calls, waiting=reviews.waiting, clock=clock, pod=pod)
+    try:
+        await link.open(starting)
+        await pods.beat()
+    except (Refusal, StoreSettingError, OSError) as e:
+        await link.close()
+        why = (e.details or {}).get("error", e.message) if isinstance(e, Refusal) else e
+        raise UnusableError(f"the shared store cannot be used: {why}") from e
+    return SharedStore(
+        calls=calls,
+        reviews=reviews,
+        conversations=SharedConversations(link=link, talks=talks, journal=journal, clock=clock),
+        pods=pods,
+        talks=talks,
+        holds=holds,
+        link=link,
+        pod=pod,
+        beats=asyncio.create_task(pods.watch()),
+    )

@@ -1,0 +1,71 @@
+"""Core's fold of one record over what a step has loaded: the rules of state stand there alone, whatever the store."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from proxy.adapters.store_valkey_rows import Command, Seal
+from proxy.adapters.store_valkey_talks import Talk
+from proxy.core.hold_rules import Hold
+from proxy.core.state import State
+from proxy.core.state_records import missing_keys
+
+COUNTERS_KEPT = 2 * 86400  # seconds: counters are of one day
+
+
+def intent(
+    record: Mapping[str, Any], talk: Talk, hold: Hold | None, *, pod: str, seq: int
+) -> tuple[State, Hold | None]:
+    """A call is committed in `talk`, which then has it as executing; on `hold`'s approval, if there is one."""
+    state = _state(talk, hold)
+    _apply(state, record, seq)
+    talk.executing[record["call"]] = {**state.executing[record["call"]], "pod": pod}
+    return state, None if hold is None else state.holds[hold.review.id]
+
+
+def terminal(record: Mapping[str, Any], talk: Talk, *, day: str) -> State:
+    """A call has ended."""
+    state = _state(talk, None)
+    state.day = day
+    running = talk.executing.pop(record["call"], None)
+    if running is not None:
+        state.executing[record["call"]] = running
+        state.principals[running["principal"]] = dict(running["counters"])
+    _apply(state, record, 0)
+    return state
+
+
+def review(record: Mapping[str, Any], talk: Talk, hold: Hold | None, *, seq: int) -> Hold:
+    """A review is asked for (`hold` is None), attached to, or answered."""
+    state = _state(talk, hold)
+    _apply(state, record, seq)
+    return next(iter(state.holds.values()))
+
+
+def counted(state: State, before: Mapping[str, int], principal: str, day: str, seal: Seal) -> list[Command]:
+    """How the counters of a principal have changed, as commands. They are sums, so pods need not take turns."""
+    after = state.principals.get(principal, {})
+    changes = {name: after.get(name, 0) - before.get(name, 0) for name in {**before, **after}}
+    key = counters_key(seal, day, principal)
+    commands: list[Command] = [("HINCRBY", key, f"c:{name}", by) for name, by in changes.items() if by]
+    return [*commands, ("EXPIRE", key, COUNTERS_KEPT)] if commands else []
+
+
+def counters_key(seal: Seal, day: str, principal: str) -> bytes:
+    """Where a principal's counters of a day are, and which calls it has reserved."""
+    return seal.name("principal", f"{day} {principal}")
+
+
+def _state(talk: Talk, hold: Hold | None) -> State:
+    state = State()
+    state.conversations[talk.conversation.id] = talk.conversation
+    if hold is not None:
+        state.holds[hold.review.id] = hold
+        state.by_conversation[hold.review.conversation] = {hold.review.id: None}
+    return state
+
+
+def _apply(state: State, record: Mapping[str, Any], seq: int) -> None:
+    missing = missing_keys(record)
+    if missing:
+        raise ValueError(f"a record of kind {record['kind']} needs {', '.join(missing)}")
+    state.apply({**record, "seq": seq})

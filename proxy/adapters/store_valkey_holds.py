@@ -1,0 +1,123 @@
+"""All reviews of a shared store, as this pod knows them: a copy that is brought up by a counter which each change raises.
+
+Who changes a review does it under the guard of that counter, so first answers win, approvals are spent once, and limits hold
+for all pods together.
+"""
+
+import asyncio
+from collections.abc import Callable
+from datetime import timedelta
+
+from proxy.adapters.store_valkey_connection import unavailable
+from proxy.adapters.store_valkey_link import Link
+from proxy.adapters.store_valkey_rows import Command
+from proxy.core.hold_rules import Hold, hold_from_json, hold_to_json
+from proxy.core.state import CONCLUDED_REVIEWS
+
+KEPT = timedelta(days=7)  # for late questions
+_SLICE = 200
+
+
+class HeldCalls:
+    """Reviews by id, in the order in which they were asked for."""
+
+    def __init__(self, link: Link) -> None:
+        self.seq = 0  # of the newest change that is in here
+        self.all: dict[str, Hold] = {}
+        self.changed: Callable[[str], None] = lambda _: None  # told each review that has changed
+        self._link = link
+        self._by_conversation: dict[str, dict[str, None]] = {}
+        self._by_call: dict[str, str] = {}
+        self._concluded: dict[str, None] = {}
+        self._lock = asyncio.Lock()
+
+    def of_conversation(self, conversation: str) -> list[Hold]:
+        """All of one conversation."""
+        return [self.all[name] for name in self._by_conversation.get(conversation, ())]
+
+    def open(self) -> list[Hold]:
+        """Those that are pending or approved."""
+        return [hold for name, hold in self.all.items() if name not in self._concluded]
+
+    def of_call(self, call: str) -> Hold | None:
+        """The review on which a call waits."""
+        return self.all.get(self._by_call.get(call, ""))
+
+    async def sync(self) -> None:
+        """Take in what others have changed. Costs nothing while the counter stands. Raises Refusal state_unavailable."""
+        while self.seq != self._link.counter:
+            async with self._lock:
+                await self._sync_slice()
+
+    async def fresh(self) -> None:
+        """The same, after asking the server whether there is anything. Raises Refusal state_unavailable."""
+        await self._link.run([], [])
+        await self.sync()
+
+    def writes(self, hold: Hold | None) -> list[Command]:
+        """Commands that write a changed review as change number `seq + 1`."""
+        if hold is None:
+            return []
+        name, seal, seq = hold.review.id, self._link.seal, self.seq + 1
+        key, index = seal.name("review", name), seal.name("changes")
+        row = seal.row(key, seq, hold_to_json(hold))
+        kept: Command = () if hold.review.status.open else ("EX", int(KEPT.total_seconds()))
+        commands: list[Command] = [("ZADD", index, seq, name), ("SET", key, row, *kept)]
+        if not hold.review.status.open and len(self._concluded) >= CONCLUDED_REVIEWS:
+            oldest = next(iter(self._concluded))
+            commands += [("ZREM", index, oldest), ("DEL", seal.name("review", oldest))]
+        return [*commands, ("SET", seal.name("reviews"), seq)]
+
+    def written(self, hold: Hold | None) -> None:
+        """They have been written."""
+        if hold is not None:
+            self.seq += 1
+            self._link.counter = self.seq
+            self._take(hold)
+
+    async def _sync_slice(self) -> None:
+        seal, counter = self._link.seal, self._link.counter
+        if counter < self.seq:
+            raise unavailable("the counter of reviews has gone back")
+        if counter == self.seq:
+            return
+        index = seal.name("changes")
+        found = ("ZRANGEBYSCORE", index, f"({self.seq}", counter, "WITHSCORES", "LIMIT", 0, _SLICE)
+        (flat,) = (await self._link.run([], [found])).replies
+        names = [name.decode() for name in flat[::2]]
+        keys = [seal.name("review", name) for name in names]
+        rows = (await self._link.run([], [("GET", key) for key in keys])).replies if keys else []
+        gone = []
+        for name, key, row in zip(names, keys, rows, strict=True):
+            if row is None:
+                gone.append(name)
+                self._forget(name)
+            else:
+                self._take(hold_from_json(seal.opened(key, row)[1]))
+        self.seq = counter if len(names) < _SLICE else int(flat[-1])
+        if gone:
+            await self._link.run([], [("ZREM", index, *gone)])
+
+    def _take(self, hold: Hold) -> None:
+        review = hold.review
+        self.all[review.id] = hold
+        self._by_conversation.setdefault(review.conversation, {})[review.id] = None
+        for call in (review.call_id, *hold.attached):
+            self._by_call[call] = review.id
+        if not review.status.open:
+            self._concluded[review.id] = None
+        while len(self._concluded) > CONCLUDED_REVIEWS:
+            self._forget(next(iter(self._concluded)))
+        self.changed(review.id)
+
+    def _forget(self, name: str) -> None:
+        self._concluded.pop(name, None)
+        hold = self.all.pop(name, None)
+        if hold is None:
+            return
+        of_conversation = self._by_conversation[hold.review.conversation]
+        del of_conversation[name]
+        if not of_conversation:
+            del self._by_conversation[hold.review.conversation]
+        for call in (hold.review.call_id, *hold.attached):
+            self._by_call.pop(call, None)

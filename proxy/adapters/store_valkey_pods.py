@@ -1,0 +1,77 @@
+"""Beats of a pod at the shared store: it lives, it hears of changes, and it ends what pods that are gone have left."""
+
+import logging
+from contextlib import suppress
+
+from proxy.adapters.store_valkey_calls import SharedCalls
+from proxy.adapters.store_valkey_holds import HeldCalls
+from proxy.adapters.store_valkey_link import Link
+from proxy.adapters.store_valkey_waiting import Waiting
+from proxy.errors import Refusal
+from proxy.ports import Clock
+
+BEAT = 0.25  # seconds: an answer or a stop in another pod is known here that much later
+LEASE_MS = 30_000  # how long a silent pod is taken for alive
+_LOOK_EVERY = 20  # beats between looks for pods that are gone
+
+_log = logging.getLogger("sidegate")
+
+
+class Pods:
+    """Keep `watch` running."""
+
+    def __init__(
+        self, *, link: Link, holds: HeldCalls, calls: SharedCalls, waiting: Waiting, clock: Clock, pod: str
+    ) -> None:
+        self._link = link
+        self._holds = holds
+        self._calls = calls
+        self._waiting = waiting
+        self._clock = clock
+        self._pod = pod
+        self._pods = link.seal.name("pods")
+
+    async def watch(self) -> None:
+        """Beat for ever; what cannot be done now is done at a later beat."""
+        count = 0
+        while True:
+            await self._clock.sleep(BEAT)
+            with suppress(Refusal):
+                await self.beat()
+                count += 1
+                if count % _LOOK_EVERY == 0:
+                    await self.end_the_gone()
+
+    async def beat(self) -> None:
+        """One sign of life; take in what others have changed. Raises Refusal state_unavailable."""
+        lease = self._link.seal.name("lease", self._pod)
+        signs = [("SET", lease, 1, "PX", LEASE_MS), ("HSET", self._pods, self._pod, 1), *self._waiting.signs()]
+        await self._link.run([], signs)
+        await self._holds.sync()
+        await self._calls.settle_late()
+
+    async def end_the_gone(self) -> int:
+        """End the calls of pods whose lease has run out; returns how many were executing. Raises Refusal."""
+        (names,) = (await self._link.run([], [("HKEYS", self._pods)])).replies
+        count = 0
+        for name in (name.decode() for name in names):
+            if (
+                name == self._pod
+                or (await self._link.run([], [("EXISTS", self._link.seal.name("lease", name))])).replies[0]
+            ):
+                continue
+            ended = await self._calls.take_over(name)
+            if ended:
+                _log.warning(
+                    "calls of a pod that is gone were executing", extra={"fields": {"pod": name, "calls": ended}}
+                )
+            count += ended
+            await self._link.run([], [("HDEL", self._pods, name)])
+        return count
+
+    async def sign_off(self) -> None:
+        """This pod ends in order. Raises Refusal."""
+        await self._calls.settle_late()
+        if not await self._calls.calls_of(self._pod):
+            lease = self._link.seal.name("lease", self._pod)
+            await self._link.run([], [("DEL", lease), ("HDEL", self._pods, self._pod)])

@@ -1,0 +1,95 @@
+"""A desk: no agent port, no upstreams, no policy. It lists and answers the held calls of all pods on a shared store."""
+
+import asyncio
+import gc
+import logging
+import shutil
+import signal
+from collections.abc import Callable, Mapping
+from contextlib import AsyncExitStack
+from typing import Any
+
+import aiohttp
+
+from proxy import __version__
+from proxy.adapters.clock import SystemClock
+from proxy.adapters.state_directory import UnusableError
+from proxy.adapters.verifiers import verifier
+from proxy.server.listeners import Listeners
+from proxy.server.probe import ProbePort
+from proxy.server.review import ReviewPort
+from proxy.settings import Settings
+from proxy.stores import Kept, open_state
+from proxy.telemetry import names
+from proxy.telemetry.metrics import Reading
+from proxy.telemetry.setup import instruments
+
+EXPIRE_EVERY = 1.0  # seconds between sweeps over holds
+
+_log = logging.getLogger("sidegate")
+
+
+async def serve_desk(settings: Settings) -> None:
+    """Run until SIGTERM or SIGINT. Raises UnusableError before any port is bound if it cannot start."""
+    if settings.store is None:
+        raise UnusableError(
+            "a desk answers the held calls of other pods: it needs `store: {valkey: ...}` in the settings"
+        )
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    async with AsyncExitStack() as stack:
+        kept = await open_state(settings, SystemClock(), stack)
+        sweep = asyncio.create_task(kept.store.reviews.watch(EXPIRE_EVERY))
+        stack.callback(sweep.cancel)
+        await _bind(settings, kept, stack)
+        gc.enable()  # which the start has turned off
+        _log.info("ready", extra={"fields": _status(settings, kept)})
+        await stop.wait()
+
+
+async def _bind(settings: Settings, kept: Kept, stack: AsyncExitStack) -> None:
+    session = await stack.enter_async_context(aiohttp.ClientSession(cookie_jar=aiohttp.DummyCookieJar()))
+    listeners, observed = Listeners(), instruments(settings.variables, SystemClock())
+    stack.push_async_callback(observed.close)
+    stack.push_async_callback(listeners.close)
+    observed.watch(_readings(settings, kept))
+    review = ReviewPort(
+        reviews=observed.answered(kept.store.reviews),
+        conversations=kept.store.conversations,
+        verifier=verifier(settings.reviewers, session, SystemClock()),
+        status=lambda: _status(settings, kept),
+    )
+    probe = ProbePort(
+        ready=lambda: listeners.complete,
+        metrics=lambda openmetrics: observed.metrics.exposition(openmetrics=openmetrics),
+    )
+    for application, listen in (
+        (probe.application(), settings.probe_port),
+        (review.application(), settings.review_port),
+    ):
+        try:
+            await listeners.bind(application, listen)
+        except OSError as e:
+            raise UnusableError(f"{listen.address} cannot be bound: {e.strerror}") from e
+    listeners.complete = True
+
+
+def _readings(settings: Settings, kept: Kept) -> Mapping[str, Callable[[], Reading]]:
+    """A desk's own: what waits is told by the pods whose calls it is."""
+    return {
+        names.JOURNAL_RECORDS_TOTAL: lambda: kept.journal.head.seq,
+        names.JOURNAL_FREE_BYTES: lambda: shutil.disk_usage(settings.state).free,
+        names.JOURNAL_SIZE_BYTES: lambda: shutil.disk_usage(settings.state).total,
+        names.BUILD_INFO: lambda: {(__version__,): 1},
+    }
+
+
+def _status(settings: Settings, kept: Kept) -> Mapping[str, Any]:
+    head = kept.journal.head
+    return {
+        "desk": True,
+        "ports": {"review": settings.review_port.address, "probe": settings.probe_port.address},
+        "journal": {"seq": head.seq, "hash": head.hash, "segment": head.segment},
+        "store": kept.store.status(),
+    }

@@ -1,0 +1,112 @@
+"""What the server has acknowledged outlives it, and each call gets its one end, whoever dies."""
+
+import signal
+from pathlib import Path
+
+import pytest
+
+from proxy.errors import Code, Refusal
+from proxy.model import ToolCount
+from tests.adapters.valkey_rig import pods_on_server, until_told
+from tests.contracts.store_kit import hold, refusing, register, run
+from tests.contracts.store_values import checked, fresh, intent, terminal, tool
+
+STOCK = tool("get_stock", labels=["quantities"])
+PRICES = tool("get_prices", system="pricing", labels=["prices"])
+
+
+async def test_a_server_that_is_killed_in_the_middle_loses_nothing_acknowledged(tmp_path: Path) -> None:
+    """Ten times: after kill -9 and a start, every label, count and hold that was acknowledged is there."""
+    async with pods_on_server(tmp_path, deadline=1.0) as pods:
+        for number in range(10):
+            async with pods.pod() as store:
+                who = await register(store)
+                found = tool("get_stock", labels=[f"label-{number}"])
+                await run(store, who, checked(found))
+                held = await hold(store, who, checked(PRICES))
+                pods.server.kill()
+            await pods.server.start()
+            async with pods.pod() as store:
+                facts = await store.calls.reserve(fresh("call"), who, checked(STOCK))
+                assert f"label:label-{number}" in facts.history.marks
+                assert facts.history.tools == {"get_stock": ToolCount(started=1, ok=1)}
+                assert await store.reviews.find(review_id=held.id) == [held]
+
+
+async def test_an_end_that_the_server_has_not_heard_is_in_the_journal_and_told_later(tmp_path: Path) -> None:
+    """The caller is refused its result; the count is right once the server is back."""
+    async with pods_on_server(tmp_path, deadline=0.3) as pods:
+        async with pods.pod() as store:
+            who, what = await register(store), checked(STOCK)
+            facts = await store.calls.reserve("c", who, what)
+            await store.calls.commit(intent("c", who, what, facts), durable=True)
+            pods.server.kill(signal.SIGSTOP)
+            with refusing(Code.STATE_UNAVAILABLE):
+                await store.calls.settle(terminal("c", who, what, facts), durable=True)
+            (record,) = pods.records("a", kind="terminal")
+            assert (record["outcome"], record["unheard"]) == ("done", "state_unavailable")
+            pods.server.kill(signal.SIGCONT)
+            await until_told(store)
+            history = (await store.calls.reserve("d", who, checked(PRICES))).history
+            assert history.tools == {"get_stock": ToolCount(started=1, ok=1)}
+        assert len(pods.records("a", kind="terminal")) == 1
+
+
+async def test_a_restarted_pod_tells_the_end_that_its_journal_has(tmp_path: Path) -> None:
+    """Not a second end, and not "unknown" where it is known."""
+    async with pods_on_server(tmp_path, deadline=0.3) as pods:
+        async with pods.pod() as store:
+            who, what = await register(store), checked(STOCK)
+            facts = await store.calls.reserve("c", who, what)
+            await store.calls.commit(intent("c", who, what, facts), durable=True)
+            pods.server.kill()
+            with refusing(Code.STATE_UNAVAILABLE):
+                await store.calls.settle(terminal("c", who, what, facts), durable=True)
+        await pods.server.start()
+        async with pods.pod() as store:
+            assert await store.recover() == 0
+            history = (await store.calls.reserve("d", who, checked(PRICES))).history
+            assert history.tools == {"get_stock": ToolCount(started=1, ok=1)}
+        assert len(pods.records("a", kind="terminal", call="c")) == 1
+
+
+async def test_a_commit_that_nobody_answered_does_not_run_and_leaves_nothing(tmp_path: Path) -> None:
+    """It may have been applied when the deadline passed: the end of the refused call takes it back."""
+    async with pods_on_server(tmp_path, deadline=0.3) as pods, pods.pod() as store:
+        who, what = await register(store), checked(STOCK)
+        facts = await store.calls.reserve("c", who, what)
+        pods.server.kill(signal.SIGSTOP)
+        with refusing(Code.STATE_UNAVAILABLE):
+            await store.calls.commit(intent("c", who, what, facts), durable=True)
+        with pytest.raises(Refusal):
+            await store.calls.settle(
+                terminal("c", who, what, facts, outcome="refused", ok=False, code="state_unavailable"), durable=False
+            )
+        pods.server.kill(signal.SIGCONT)
+        await until_told(store)
+        history = (await store.calls.reserve("d", who, checked(PRICES))).history
+        assert (history.tools, history.counters, history.principal_counters) == ({}, {}, {})
+        assert pods.records("a", kind="intent") == []
+
+
+async def test_a_stop_that_this_pod_has_not_heard_of_still_refuses_the_next_call(tmp_path: Path) -> None:
+    """The answer to its reservation tells."""
+    async with pods_on_server(tmp_path) as pods, pods.pod("a") as a, pods.pod("b") as b:
+        who = await register(a)
+        await b.conversations.throw({"scope": "tool", "name": "get_stock"}, standing=True)
+        assert a.conversations.stopped(who, checked(STOCK)) is None
+        with refusing(Code.STOPPED):
+            await a.calls.reserve("c", who, checked(STOCK))
+        assert a.conversations.stopped(who, checked(STOCK)) is not None
+
+
+async def test_a_pod_that_was_taken_for_dead_commits_nothing(tmp_path: Path) -> None:
+    """Others have ended its reservation and gone on without it."""
+    async with pods_on_server(tmp_path) as pods, pods.pod("a") as a, pods.pod("b") as b:
+        who, what = await register(a), checked(STOCK)
+        facts = await a.calls.reserve("c", who, what)
+        pods.server.command("DEL", a.link.seal.name("lease", "a").decode())
+        assert await b.pods.end_the_gone() == 0
+        assert (await b.calls.reserve("d", who, checked(PRICES))).history.tools == {}
+        with refusing(Code.STATE_UNAVAILABLE):
+            await a.calls.commit(intent("c", who, what, facts), durable=True)

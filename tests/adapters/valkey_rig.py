@@ -1,0 +1,81 @@
+"""Shared stores on one real server, each with a journal of its own, as pods have them."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+from proxy.adapters.journal import Journal
+from proxy.adapters.journal_reader import read
+from proxy.adapters.store_valkey import SharedStore, open_shared_store
+from proxy.core.hold_rules import HoldLimits
+from proxy.errors import Refusal
+from proxy.settings import Valkey
+from tests.contracts.store_kit import ManualClock
+from tests.e2e.redis_server import RedisServer, redis_server
+
+KEY = b"k" * 32
+
+
+class Pods:
+    """Pods by name, all on one server and one clock."""
+
+    def __init__(self, path: Path, server: RedisServer, **settings: Any) -> None:
+        self.path = path
+        self.server = server
+        self.clock = ManualClock()
+        path.mkdir(exist_ok=True)
+        (path / "mac.key").write_bytes(KEY)
+        self.settings = Valkey(
+            **{"url": server.url, "mac_key_file": path / "mac.key", "prefix": "test", "deadline": 2.0, **settings}
+        )
+
+    @asynccontextmanager
+    async def pod(
+        self, name: str = "a", *, limits: HoldLimits | None = None, in_memory: int = 10_000
+    ) -> AsyncIterator[SharedStore]:
+        """A store between start and stop."""
+        journal = Journal.open(self.path / name, chain=name, clock=self.clock, reserve_bytes=4096)
+        try:
+            store = await open_shared_store(
+                self.settings,
+                journal,
+                self.path / name,
+                pod=name,
+                clock=self.clock,
+                limits=limits or HoldLimits(),
+                in_memory=in_memory,
+                starting=0.3,
+            )
+            try:
+                yield store
+            finally:
+                await store.close()
+        finally:
+            with suppress(Refusal):
+                await journal.close()
+
+    def records(self, name: str, **wanted: Any) -> list[dict[str, Any]]:
+        """What a pod's journal says."""
+        found = [dict(record) for record in read(self.path / name)]
+        return [r for r in found if all(r.get(key) == value for key, value in wanted.items())]
+
+
+@asynccontextmanager
+async def pods_on_server(path: Path, *arguments: str, **settings: Any) -> AsyncIterator[Pods]:
+    """A server of its own, and pods on it."""
+    async with redis_server(path / "redis", *arguments) as server:
+        yield Pods(path / "pods", server, **settings)
+
+
+async def until_told(store: SharedStore) -> None:
+    """Beat until the server answers again and has heard all, within ten seconds."""
+    end = time.monotonic() + 10
+    while True:
+        try:
+            return await store.pods.beat()
+        except Refusal:
+            assert time.monotonic() < end, "it does not recover"
+            await asyncio.sleep(0.02)
