@@ -7,3 +7,5 @@ options=(--python-version 3.11 --universal --generate-hashes --no-emit-index-url
 uv pip compile pyproject.toml "${options[@]}" --output-file deploy/locks/runtime.txt
 uv pip compile pyproject.toml --extra demo "${options[@]}" --constraint deploy/locks/runtime.txt --output-file deploy/locks/demo.txt
 uv pip compile pyproject.toml --extra demo --group test "${options[@]}" --constraint deploy/locks/demo.txt --output-file deploy/locks/test.txt
+# What builds the wheel in the image (deploy/Dockerfile): the build backend of pyproject.toml and what it needs.
+sed -n 's/^requires = \["\(.*\)"\]$/\1/p' pyproject.toml | uv pip compile - "${options[@]}" --no-annotate --output-file deploy/locks/build.txt

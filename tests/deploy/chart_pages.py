@@ -1,8 +1,9 @@
 """Pages that follow from the charts: rendered examples, and the table of values in the chart's README.
 
-Run: python -m tests.deploy.chart_pages     # writes helm/examples/*.yaml, helm/sidegate/README.md and files/rules.yaml anew
+Run: python -m tests.deploy.chart_pages     # writes helm/examples/*.yaml, and of helm/sidegate README.md, schema and rules anew
 """
 
+import json
 import re
 import shutil
 import subprocess
@@ -12,6 +13,7 @@ from typing import Any
 
 import yaml
 
+from proxy.core.settings_schema import SCHEMA
 from tests.deploy.cluster import REPO, tool
 
 HELM = REPO / "helm"
@@ -19,6 +21,9 @@ CHART = HELM / "sidegate"
 EXAMPLES = HELM / "examples"
 NAMESPACE = "agents"
 BEGIN, END = "<!-- values: begin -->", "<!-- values: end -->"
+# Settings that the chart makes of its other values.
+OWN_SETTINGS: tuple[str, ...] = ("state", "catalog", "policy", "policy_folders", "bundle", "opa", "tokens", "reviewers")
+OWN_SETTINGS += ("credentials", "store", "agent_port", "review_port", "probe_port")
 VERSIONS = ("1.36.0", "1.37.0")
 
 
@@ -69,7 +74,7 @@ def values_table() -> str:
                 default = f"`{entry[3]}`" if entry[3] else ""
                 rows.append(f"| `{'.'.join(name for _, name in path)}` | {default} | {said} |")
             said = ""
-    return "\n".join(rows).replace("`{}`", "`{}`")
+    return "\n".join(rows)
 
 
 def readme() -> str:
@@ -77,6 +82,15 @@ def readme() -> str:
     page = (CHART / "README.md").read_text()
     head, rest = page.split(BEGIN)
     return f"{head}{BEGIN}\n{values_table()}\n{END}{rest.split(END)[1]}"
+
+
+def values_schema() -> dict[str, Any]:
+    """The schema of the chart's values, with the product's own for `settings`. What the chart sets is open here: a template
+    refuses it with a sentence that a schema does not have."""
+    schema: dict[str, Any] = json.loads((CHART / "values.schema.json").read_text())
+    taken = dict.fromkeys(OWN_SETTINGS, True)
+    schema["properties"]["settings"] = {**SCHEMA, "properties": {**SCHEMA["properties"], **taken}, "required": []}
+    return schema
 
 
 def rules() -> str:
@@ -90,6 +104,7 @@ def write() -> None:
         for name, text in rendered(Path(folder)).items():
             (EXAMPLES / name).write_text(text)
     (CHART / "README.md").write_text(readme())
+    (CHART / "values.schema.json").write_text(json.dumps(values_schema(), indent=2) + "\n")
     if (REPO / "deploy" / "monitoring" / "rules.yaml").exists():
         (CHART / "files").mkdir(exist_ok=True)
         (CHART / "files" / "rules.yaml").write_text(rules())

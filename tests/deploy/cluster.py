@@ -13,6 +13,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -48,7 +49,8 @@ class Cluster:
     def ask(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> Json:
         """One request as admin. Raises ApiError."""
         data = None if body is None else json.dumps(body).encode()
-        headers = {"authorization": f"Bearer {TOKEN}", "content-type": "application/json"}
+        kind = "application/strategic-merge-patch+json" if method == "PATCH" else "application/json"
+        headers = {"authorization": f"Bearer {TOKEN}", "content-type": kind}
         request = urllib.request.Request(f"{self.url}{path}", data=data, method=method, headers=headers)
         try:
             with urllib.request.urlopen(request, timeout=30, context=_unverified()) as answer:
@@ -62,6 +64,9 @@ class Cluster:
 
     def create(self, path: str, body: Mapping[str, Any]) -> Json:
         return self.ask("POST", path, body)
+
+    def patch(self, path: str, body: Mapping[str, Any]) -> Json:
+        return self.ask("PATCH", path, body)
 
     def namespace(self, name: str, *, level: str = "restricted") -> None:
         """A namespace whose pods have to meet a Pod Security level."""
@@ -86,6 +91,7 @@ class Cluster:
         )
 
 
+@cache
 def tool(name: str) -> str:
     """The path of a pinned tool, which is built first where it is not there."""
     script = REPO / "deploy" / "tools.sh"

@@ -1,4 +1,4 @@
-"""Fixtures of the tests of deploy/tools.sh."""
+"""Fixtures of the tests of deploy/tools.sh and of the charts."""
 
 import shutil
 import threading
@@ -8,7 +8,15 @@ from pathlib import Path
 
 import pytest
 
+from tests.deploy.cluster import Cluster, running
 from tests.deploy.machine import COMMANDS, Machine, Releases
+
+
+@pytest.fixture(scope="session")
+def api_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    """A real API server, one for all tests: whoever uses it makes namespaces of their own."""
+    with running(tmp_path_factory.mktemp("cluster")) as cluster:
+        yield cluster
 
 
 @pytest.fixture

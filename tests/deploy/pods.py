@@ -82,6 +82,15 @@ def _swap_volume(pod: Json, name: str, source: Json) -> None:
     pod["spec"]["volumes"] = [{"name": name, **source} if v["name"] == name else v for v in pod["spec"]["volumes"]]
 
 
+def _volume_of(pod: Json, name: str) -> Json:
+    return next(v for v in pod["spec"]["volumes"] if v["name"] == name)
+
+
+def _hide_program(pod: Json) -> None:
+    _volume(pod, {"configMap": {"name": "mine"}})
+    _ours(pod)["volumeMounts"].append({"name": "extra", "mountPath": "/opt/sidegate/lib"})
+
+
 def _user_in_one_container_only(pod: Json) -> None:
     pod["spec"]["securityContext"].pop("runAsUser")
     _second(pod)
@@ -117,7 +126,28 @@ WEAKENED: dict[str, tuple[Weaken, str]] = {
     "it ends after its start": (lambda p: _ours(p).pop("restartPolicy"), ""),
     "it runs as the agent": (lambda p: _set(_ours(p), "securityContext.runAsUser", 10001), "another user"),
     "it may write its root": (lambda p: _set(_ours(p), "securityContext.readOnlyRootFilesystem", False), "more rights"),
-    "a mount is missing": (lambda p: _ours(p)["volumeMounts"].pop(1), "misses one of its mounts"),
+    "its probe runs a command": (
+        lambda p: _set(
+            _ours(p), "livenessProbe", {"exec": {"command": ["cat", "/etc/sidegate/credentials/crm/token"]}}
+        ),
+        "differs",
+    ),
+    "it has another working directory": (lambda p: _set(_ours(p), "workingDir", "/tmp"), "differs"),
+    "it may gain privileges": (
+        lambda p: _set(_ours(p), "securityContext.allowPrivilegeEscalation", True),
+        "more rights",
+    ),
+    "it may reroute": (lambda p: _set(_ours(p), "securityContext.capabilities.add", ["NET_ADMIN"]), "more rights"),
+    "a mount is missing": (lambda p: _ours(p)["volumeMounts"].pop(1), "other mounts"),
+    "a mount hides its program": (_hide_program, "other mounts"),
+    "a mount shows another folder of its volume": (
+        lambda p: _set(_ours(p)["volumeMounts"][1], "subPath", "other"),
+        "other mounts",
+    ),
+    "its tokens are another key of the Secret": (
+        lambda p: _volume_of(p, "sidegate-tokens")["secret"].update(items=[{"key": "mine", "path": "tokens.yaml"}]),
+        "something else",
+    ),
     "its settings come from elsewhere": (
         lambda p: _swap_volume(p, "sidegate-settings", {"configMap": {"name": "mine"}}),
         "something else",
@@ -188,13 +218,35 @@ WEAKENED: dict[str, tuple[Weaken, str]] = {
         "capabilities",
     ),
     "the agent is privileged": (_privileged, "privileged"),
+    "a setuid program may make it root": (
+        lambda p: _agent(p)["securityContext"].pop("allowPrivilegeEscalation"),
+        "allowPrivilegeEscalation: false",
+    ),
+    "the node's interprocess communication": (lambda p: _set(p, "spec.hostIPC", True), "hostIPC"),
     "the probe port on the node": (
         lambda p: _set(_ours(p), "ports", [{"containerPort": 8901, "hostPort": 8901}]),
-        "hostPort",
+        "differs",
+    ),
+    "the agent offers a port of the sidecar's on the node": (
+        lambda p: _set(_agent(p), "ports", [{"containerPort": 80, "hostPort": 8902}]),
+        "in the pod or as hostPort",
     ),
     "the agent takes the sidecar's port": (
         lambda p: _set(_agent(p), "ports", [{"containerPort": 8900}]),
-        "ports 8900 to 8903",
+        "ports 8900, 8901, 8902, 8903",
     ),
+    "the upstream's name is another host": (
+        lambda p: _set(p, "spec.hostAliases", [{"ip": "10.9.9.9", "hostnames": ["crm.crm.svc"]}]),
+        "hostAliases",
+    ),
+    "names are asked of somebody else": (
+        lambda p: _set(p, "spec.dnsConfig", {"nameservers": ["10.9.9.9"]}),
+        "dnsConfig",
+    ),
+    "names are looked for elsewhere": (
+        lambda p: _set(p, "spec.dnsConfig", {"searches": ["evil.example"]}),
+        "dnsConfig",
+    ),
+    "Services become settings": (lambda p: _set(p, "spec.enableServiceLinks", True), "enableServiceLinks"),
     "the node's files": (lambda p: _volume(p, {"hostPath": {"path": "/"}}), "hostPath"),
 }

@@ -22,6 +22,7 @@ from tests.deploy.chart_pages import (
     rendered,
     rules,
     template,
+    values_schema,
     values_table,
 )
 from tests.deploy.pods import values
@@ -48,6 +49,10 @@ def test_the_readme_has_every_value_with_its_comment() -> None:
     documented = set(re.findall(r"^\| `([A-Za-z.]+)`", values_table(), re.MULTILINE))
     schema = json.loads((CHART / "values.schema.json").read_text())
     assert {name.partition(".")[0] for name in documented} == set(schema["properties"]) - {"global"}
+
+
+def test_the_settings_among_the_values_have_the_products_own_schema() -> None:
+    assert json.loads((CHART / "values.schema.json").read_text()) == values_schema()
 
 
 def test_the_chart_carries_the_alert_rules_of_deploy_monitoring() -> None:
@@ -155,6 +160,15 @@ MISTAKES: dict[str, tuple[Json, str]] = {
         "settings.opa: the chart sets this",
     ),
     "the root user": ({"security": {"uid": 0}}, "/security/uid"),
+    "a typo in the settings": ({"settings": {"patiense": "2s"}}, "'patiense' not allowed"),
+    "a setting of the wrong kind": ({"settings": {"patience": 2}}, "/settings/patience"),
+    "one user for OPA and sidecar": ({"security": {"opaUid": 26500}}, "security.opaUid: must be another"),
+    "one port twice": ({"ports": {"agent": 8901}}, "ports: two of them are the same"),
+    "a privileged port": ({"ports": {"agent": 80}}, "/ports/agent"),
+    "a store without Secret": ({"store": {"url": "rediss://v:6379/0"}}, "store.secret: name the Secret"),
+    "a store in clear text": ({"store": {"url": "redis://v:6379/0", "secret": "s"}}, "/store/url"),
+    "keys of no issuer": ({"identity": {"audience": "sidegate", "jwks": "{}"}}, "identity.issuer: say which issuer"),
+    "tokens for nobody": ({"identity": {"issuer": "https://k", "jwks": "{}"}}, "identity.audience: say for whom"),
     "a desk without store": ({"desk": {"enabled": True}}, "desk.enabled: a desk answers the holds of a shared store"),
     "a guard of nothing": ({"injection": {"enabled": False, "guard": True}}, "injection.guard:"),
     "a variable that is not OpenTelemetry's": ({"telemetry": {"PATH": "x"}}, "'PATH' does not match pattern '^OTEL_"),
@@ -189,6 +203,13 @@ def test_an_old_cluster_is_told_what_to_do_instead(tmp_path: Path) -> None:
     assert "include the named templates in the agent's chart" in done.stderr
 
 
+def test_nothing_is_injected_into_the_clusters_own_namespace(tmp_path: Path) -> None:
+    file = tmp_path / "values.yaml"
+    file.write_text(json.dumps(values()))
+    done = helm("template", "agents", str(CHART), "--kube-version", "1.37.0", "-n", "kube-system", "-f", str(file))
+    assert "install into the agents' namespace" in done.stderr
+
+
 def test_an_operator_gets_its_objects(tmp_path: Path) -> None:
     file = tmp_path / "values.yaml"
     file.write_text(
@@ -198,6 +219,7 @@ def test_an_operator_gets_its_objects(tmp_path: Path) -> None:
     text = template(CHART, "--values", str(file), "--api-versions", ",".join(kinds))
     found = {d["kind"]: d for d in documents(text) if d["kind"] in {"PodMonitor", "PrometheusRule"}}
     assert found["PodMonitor"]["spec"]["podMetricsEndpoints"] == [{"port": "sidegate-probe", "path": "/metrics"}]
+    assert found["PodMonitor"]["spec"]["selector"]["matchExpressions"][0]["values"] == ["true", "included"]
     assert found["PrometheusRule"]["spec"] == yaml.safe_load(rules())
     assert found["PrometheusRule"]["metadata"]["labels"]["release"] == "p"
 

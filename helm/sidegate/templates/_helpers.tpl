@@ -10,6 +10,15 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
 {{- end }}
 
+{{- /* Pods with the sidecar: injected, or by an agent's own chart. */ -}}
+{{- define "sidegate.selector" -}}
+{matchExpressions: [{key: {{ .Values.injection.label }}, operator: In, values: ["true", included]}]}
+{{- end }}
+
+{{- define "sidegate.podLabels" -}}
+{{ .Values.injection.label }}: included
+{{- end }}
+
 {{- /* (list image, what): the reference, or a sentence. */ -}}
 {{- define "sidegate.image" -}}
 {{- $image := index . 0 -}}{{- $what := index . 1 -}}
@@ -52,13 +61,13 @@ seccompProfile: {type: RuntimeDefault}
 {{- /* sidegate.yaml as a mapping. What the chart knows is the chart's; everything else is .Values.settings. */ -}}
 {{- define "sidegate.settings" -}}
 {{- $own := dict "state" "/var/lib/sidegate/state" "catalog" "/etc/sidegate/catalog" -}}
-{{- $_ := set $own "agent_port" "127.0.0.1:8900" -}}
-{{- $_ := set $own "probe_port" "0.0.0.0:8901" -}}
+{{- $_ := set $own "agent_port" (printf "127.0.0.1:%v" .Values.ports.agent) -}}
+{{- $_ := set $own "probe_port" (printf "0.0.0.0:%v" .Values.ports.probe) -}}
 {{- if .Values.review.tlsSecret -}}
 {{- $tls := dict "certificate" "/etc/sidegate/review-tls/tls.crt" "key" "/etc/sidegate/review-tls/tls.key" -}}
-{{- $_ := set $own "review_port" (dict "listen" "0.0.0.0:8902" "tls" $tls) -}}
+{{- $_ := set $own "review_port" (dict "listen" (printf "0.0.0.0:%v" .Values.ports.review) "tls" $tls) -}}
 {{- else -}}
-{{- $_ := set $own "review_port" "127.0.0.1:8902" -}}
+{{- $_ := set $own "review_port" (printf "127.0.0.1:%v" .Values.ports.review) -}}
 {{- end -}}
 {{- if include "sidegate.policyBundle" . -}}
 {{- $_ := set $own "bundle" (include "sidegate.bundleSettings" . | fromYaml) -}}
@@ -72,7 +81,11 @@ seccompProfile: {type: RuntimeDefault}
 {{- range $name := list "tokens" "reviewers" -}}
 {{- $given := index $.Values $name -}}{{- $made := dict -}}
 {{- if $given.secret }}{{ $_ := set $made "file" (printf "/etc/sidegate/%s/%s" $name $given.key) }}{{ end -}}
-{{- if $given.issuers }}{{ $_ := set $made "issuers" $given.issuers }}{{ end -}}
+{{- $issuers := $given.issuers -}}
+{{- if and (eq $name "tokens") $.Values.identity.jwks -}}
+{{- $issuers = append $issuers (include "sidegate.workloadIssuer" $ | fromYaml) -}}
+{{- end -}}
+{{- if $issuers }}{{ $_ := set $made "issuers" $issuers }}{{ end -}}
 {{- if $made }}{{ $_ := set $own $name $made }}{{ end -}}
 {{- end -}}
 {{- $credentials := dict -}}
@@ -85,9 +98,9 @@ seccompProfile: {type: RuntimeDefault}
 {{- end -}}
 {{- end -}}
 {{- if $credentials }}{{ $_ := set $own "credentials" $credentials }}{{ end -}}
-{{- if .Values.store }}{{ $_ := set $own "store" .Values.store }}{{ end -}}
+{{- if .Values.store.url }}{{ $_ := set $own "store" (include "sidegate.store" . | fromYaml) }}{{ end -}}
 {{- range $key, $_ := .Values.settings -}}
-{{- if hasKey $own $key }}{{ fail (printf "settings.%s: the chart sets this from its other values; see values.yaml" $key) }}{{ end -}}
+{{- if or (hasKey $own $key) (has $key (list "policy" "policy_folders" "bundle" "opa" "tokens" "reviewers" "credentials" "store")) }}{{ fail (printf "settings.%s: the chart sets this from its other values; see values.yaml" $key) }}{{ end -}}
 {{- end -}}
 {{- toYaml (merge $own .Values.settings) -}}
 {{- end }}
@@ -107,6 +120,52 @@ key: /etc/sidegate/policy-key/{{ required "policy.bundle.publicKey.key: name the
 {{- if $b.credential }}
 credential: {{ $b.credential }}
 {{- end }}
+{{- end }}
+
+{{- /* The cluster as an issuer: a workload is a principal, and its role is its own name. */ -}}
+{{- define "sidegate.workloadIssuer" -}}
+issuer: {{ required "identity.issuer: say which issuer the keys of identity.jwks are of (`kubectl get --raw /.well-known/openid-configuration`)" .Values.identity.issuer }}
+audience: {{ required "identity.audience: say for whom the tokens are made, for example sidegate" .Values.identity.audience }}
+jwks_file: /etc/sidegate/settings/workloads.json
+claims: {roles: sub, name: sub}
+{{- end }}
+
+{{- define "sidegate.store" -}}
+{{- $s := .Values.store -}}
+valkey:
+  url: {{ $s.url }}
+  mac_key_file: /etc/sidegate/store/{{ $s.macKey }}
+  {{- with $s.passwordKey }}
+  password_file: /etc/sidegate/store/{{ . }}
+  {{- end }}
+  {{- with $s.caKey }}
+  ca_file: /etc/sidegate/store/{{ . }}
+  {{- end }}
+  {{- range $key := list "username" "prefix" "deadline" "appendfsync" }}{{ with index $s $key }}
+  {{ $key }}: {{ . }}
+  {{- end }}{{ end }}
+{{- end }}
+
+{{- /* OPA's own spans go where the sidecar's go, as far as OPA can: to a host and port, without TLS, headers or path. */ -}}
+{{- define "sidegate.opaTracing" -}}
+{{- $to := index .Values.telemetry "OTEL_EXPORTER_OTLP_ENDPOINT" | default "" -}}
+{{- if and (hasPrefix "http://" $to) (not (index .Values.telemetry "OTEL_EXPORTER_OTLP_HEADERS")) -}}
+- --set=distributed_tracing.type={{ eq (index .Values.telemetry "OTEL_EXPORTER_OTLP_PROTOCOL" | default "") "grpc" | ternary "grpc" "http" }}
+- --set=distributed_tracing.address={{ (urlParse $to).host }}
+- --set=distributed_tracing.service_name=opa
+- --set=distributed_tracing.sample_percentage=0 # the call's own flag decides
+{{- end -}}
+{{- end }}
+
+{{- /* Every port of ours, for the guard. */ -}}
+{{- define "sidegate.ports" -}}
+{{ int .Values.ports.agent }}, {{ int .Values.ports.probe }}, {{ int .Values.ports.review }}, {{ int .Values.ports.opaHealth }}
+{{- end }}
+
+{{- define "sidegate.notInSystem" -}}
+{{- if has .Release.Namespace (list "kube-system" "kube-public" "kube-node-lease") -}}
+{{- fail (printf "injection: not in %s, where pods that the cluster needs would depend on it; install into the agents' namespace" .Release.Namespace) -}}
+{{- end -}}
 {{- end }}
 
 {{- /* A YAML value as a CEL literal. `dyn` everywhere: Kubernetes compiles CEL with literals of one type only. */ -}}
