@@ -22,7 +22,7 @@ from proxy.settings import Valkey
 Change = Callable[[Mapping[str, Any], Mapping[str, Any]], dict[str, Any]]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True)
 class Answer:
     """What the script said. `rows` of the caller's guards: b"" where it is as known, None where there is none."""
 
@@ -72,7 +72,7 @@ class Link:
         own = [(self._switches_key, f"~{self._switches_version}"), (self._counter_key, standing)]
         done, rows, *replies = await self._evaluate(script_words([*own, *guards], commands))
         self._notice(*rows[:2])
-        return Answer(done=bool(done), rows=rows[2:], replies=replies[0] if replies else ())
+        return Answer(bool(done), rows[2:], replies[0] if replies else ())
 
     async def throw(self, record: Mapping[str, Any], change: Change) -> None:
         """Change the switches, after whoever else does. Raises Refusal."""

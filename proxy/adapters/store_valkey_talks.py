@@ -198,7 +198,9 @@ class Talks:
         """The slot, the last to leave memory now; idle ones leave when there are too many."""
         slot = self._slots.pop(name, None) or _Slot()
         self._slots[name] = slot
-        for other in list(islice(self._slots, max(0, min(len(self._slots) - self._most, _EVICTIONS)))):
-            if other != name and not self._slots[other].lock.locked():
-                del self._slots[other]
+        over = len(self._slots) - self._most
+        if over > 0:
+            for other in list(islice(self._slots, min(over, _EVICTIONS))):
+                if other != name and not self._slots[other].lock.locked():
+                    del self._slots[other]
         return slot

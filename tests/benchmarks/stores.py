@@ -60,7 +60,7 @@ def _keep_apart(proxies: list[int]) -> None:
     """The proxies on one core, all else on the others. The server is another machine's in earnest; here each command would
     wake it on the core that sent it, and the proxy would lose that core and its caches (7 times a call, measured)."""
     cores = sorted(os.sched_getaffinity(0))
-    if len(cores) < 2:
+    if len(cores) == 1:
         return
     children = subprocess.run(["pgrep", "-P", str(os.getpid())], capture_output=True, text=True, check=True).stdout
     for process in {os.getpid(), *map(int, children.split())} - set(proxies):
@@ -71,8 +71,8 @@ def _keep_apart(proxies: list[int]) -> None:
 
 def _pin(process: int, cores: set[int]) -> None:
     with contextlib.suppress(OSError):  # a process that has ended meanwhile
-        for thread in os.listdir(f"/proc/{process}/task"):
-            os.sched_setaffinity(int(thread), cores)
+        for thread in Path(f"/proc/{process}/task").iterdir():
+            os.sched_setaffinity(int(thread.name), cores)
 
 
 def _row(measured: Rounds, name: str) -> Row:
