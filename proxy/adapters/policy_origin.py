@@ -2,22 +2,20 @@
 
 import asyncio
 import hashlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol
 
 from proxy import __version__
 from proxy.adapters.archive import ArchiveError, read_bounded, unpack
 from proxy.adapters.bundle import BundleError, PolicyContent, Sources, collect_sources, policy_schema
 from proxy.adapters.bundle_signature import SignatureError, verify
 from proxy.adapters.opa_cli import OpaFailedError
+from proxy.adapters.watched_file import settled
 from proxy.adapters.yaml_file import load_yaml
 from proxy.core.layers import PLATFORM, Layer, LayerError, merged, read_layer
 from proxy.core.policy_document import PolicyDataError, read_document
-
-T = TypeVar("T")
-_READS = 5
 
 
 class Origin(Protocol):
@@ -93,7 +91,9 @@ class BundleOrigin:
     async def content(self) -> PolicyContent:
         """See Origin. All layers are looked at, so that the problems of all are told."""
         layers, problems = list[Layer](), list[str]()
-        for name, members in (await asyncio.to_thread(settled, self._read)).items():
+        for name, members in (
+            await asyncio.to_thread(settled, self._read, BundleError(["the policy keeps changing while it is read"]))
+        ).items():
             found, why = (None, [members]) if isinstance(members, str) else await self._layer(name, members)
             layers += [] if found is None else [found]
             problems += [f"{self.files[name]}: {problem}" for problem in why]
@@ -138,18 +138,6 @@ async def read_verified(name: str, members: Mapping[str, bytes], opa: Path, ship
     if key is not None:
         await verify(opa, members, key)
     return read_layer(name, members, policy_schema(Sources(shipped=shipped)))
-
-
-def settled(read: Callable[[], T]) -> T:
-    """What two reads in a row agree on: a mounted ConfigMap is swapped as a whole, which can happen between two files of one
-    read. Raises BundleError if it does not come to rest."""
-    before = read()
-    for _ in range(_READS):
-        now = read()
-        if now == before:
-            return now
-        before = now
-    raise BundleError(["the policy keeps changing while it is read"])
 
 
 def _unpacked(path: Path) -> dict[str, bytes] | str:

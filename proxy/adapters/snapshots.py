@@ -5,6 +5,7 @@ import hashlib
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from pathlib import Path
 
+from proxy.adapters.watched_file import settled
 from proxy.adapters.yaml_file import YamlError, parse_files, read_directory
 from proxy.core.catalog import build_catalog
 from proxy.core.tool import Catalog, Snapshot
@@ -12,7 +13,6 @@ from proxy.ports import Clock
 
 Report = Callable[[Sequence[str]], None]
 Announce = Callable[[str], None]
-_READS = 5
 
 
 class SnapshotKeeper:
@@ -108,7 +108,9 @@ class SnapshotKeeper:
         self._announced = Snapshot(catalog=catalog, policy_revision=revision)
 
     def _read(self) -> Catalog:
-        files = settled(lambda: read_directory(self._directory))
+        files = settled(
+            lambda: read_directory(self._directory), YamlError(["the catalog keeps changing while it is read"])
+        )
         if not files:
             raise YamlError([f"{self._directory.name}: has no .yaml or .yml file"])
         return build_catalog(parse_files(files), today=self._clock.now().date())
@@ -127,18 +129,6 @@ class SnapshotKeeper:
         if sentences != self._reported:
             self._reported = sentences
             self._report(sentences)
-
-
-def settled(read: Callable[[], list[tuple[str, bytes]]]) -> list[tuple[str, bytes]]:
-    """What two reads in a row agree on: a mounted ConfigMap is swapped as a whole, which can happen between two files of one
-    read. Raises YamlError if it does not come to rest."""
-    before = read()
-    for _ in range(_READS):
-        files = read()
-        if files == before:
-            return files
-        before = files
-    raise YamlError(["the catalog keeps changing while it is read"])
 
 
 def _revisions(snapshot: Snapshot) -> tuple[str, str]:

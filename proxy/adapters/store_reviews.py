@@ -1,11 +1,11 @@
 """Port Reviews of the embedded store: holds, approvals and those who wait for them (design section 12)."""
 
-import asyncio
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, nullcontext, suppress
+from collections.abc import Sequence
+from contextlib import nullcontext, suppress
 
 from proxy.adapters.store_calls import EmbeddedCalls
 from proxy.adapters.store_log import StateLog
+from proxy.adapters.waiters import Waiters
 from proxy.core.conversation import Conversation
 from proxy.core.hold_records import (
     SIDEGATE,
@@ -30,9 +30,7 @@ class EmbeddedReviews:
         self._clock = clock
         self._calls = calls
         self._limits = limits
-        self._live: dict[str, int] = {}  # review -> callers inside `request` or `outcome`
-        self._waiting: dict[str, set[asyncio.Future[None]]] = {}
-        self._released = False
+        self._waiters = Waiters(clock)
         self._written: dict[str, int] = {}  # review -> its last record, until that is known to be on disk
 
     async def request(self, review: Review) -> Review:
@@ -51,18 +49,18 @@ class EmbeddedReviews:
             self._log.write(attached_record(known.id, review.call_id))
         self._calls.release(review.call_id)
         self._log.leave(review.call_id)
-        with self._alive(known.id):
+        with self._waiters.alive(known.id):
             await self._durable(known.id)
             return self._get(known.id).review
 
     async def outcome(self, review_id: str, seconds: float, *, live: bool = True) -> Review:
         """Wait until it is no longer pending, until it expires, or for `seconds`."""
         self._expire_if_due(self._get(review_id))
-        with self._alive(review_id) if live else nullcontext():
+        with self._waiters.alive(review_id) if live else nullcontext():
             review = self._get(review_id).review
-            if review.status is ReviewStatus.PENDING and not self._released:
+            if review.status is ReviewStatus.PENDING and not self._waiters.released:
                 left = (deadline(review) - self._clock.now()).total_seconds()
-                await self._changed(review_id, min(seconds, left))
+                await self._waiters.changed(review_id, min(seconds, left))
                 self._expire_if_due(self._get(review_id))
             await self._durable(review_id)
             return self._get(review_id).review
@@ -108,9 +106,7 @@ class EmbeddedReviews:
 
     def release_all(self) -> None:
         """The process ends: let all who wait, and all who come yet, go with the review as it stands."""
-        self._released = True
-        for name in list(self._waiting):
-            self._wake(name)
+        self._waiters.release_all()
 
     async def expire(self) -> int:
         """End all that are due, approved ones that were never used among them. Returns how many."""
@@ -125,7 +121,7 @@ class EmbeddedReviews:
     def _known_answer(self, wanted: Review) -> Review | None:
         state = self._log.state
         holds = [state.holds[name] for name in state.by_conversation.get(wanted.conversation, ())]
-        return known_answer(holds, wanted, self._live, self._clock.now())
+        return known_answer(holds, wanted, self._waiters.live, self._clock.now())
 
     def _create(self, review: Review, conversation: Conversation) -> Review:
         state = self._log.state
@@ -140,13 +136,8 @@ class EmbeddedReviews:
         name = hold.review.id
         record = resolved_record(hold.review, status, by, comment, self._clock.now())
         self._written[name] = self._log.write(record)
-        self._wake(name)
+        self._waiters.wake(name)
         return self._get(name).review
-
-    def _wake(self, review_id: str) -> None:
-        for future in self._waiting.get(review_id, ()):
-            if not future.done():
-                future.set_result(None)
 
     def _sweep(self) -> int:
         now = self._clock.now()
@@ -180,31 +171,3 @@ class EmbeddedReviews:
         await self._log.durable(seq)
         if self._written.get(review_id) == seq:
             del self._written[review_id]
-
-    async def _changed(self, review_id: str, seconds: float) -> None:
-        """Return when it is concluded, or after `seconds` of the clock."""
-        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._waiting.setdefault(review_id, set()).add(future)
-        timer = asyncio.create_task(self._ring(future, seconds))
-        try:
-            await future
-        finally:
-            timer.cancel()
-            self._waiting[review_id].discard(future)
-            if not self._waiting[review_id]:
-                del self._waiting[review_id]
-
-    async def _ring(self, future: "asyncio.Future[None]", seconds: float) -> None:
-        await self._clock.sleep(max(0.0, seconds))
-        if not future.done():
-            future.set_result(None)
-
-    @contextmanager
-    def _alive(self, review_id: str) -> Iterator[None]:
-        self._live[review_id] = self._live.get(review_id, 0) + 1
-        try:
-            yield
-        finally:
-            self._live[review_id] -= 1
-            if not self._live[review_id]:
-                del self._live[review_id]

@@ -58,14 +58,16 @@ class SharedReviews:
         The call's reservation becomes the hold."""
         await self._holds.fresh()
         known = set(self._holds.all)
-        async with self.waiting.alive(review.id):
+        async with self.waiting.alive_for_all(review.id):
             for _ in range(TRIES):
                 await self._holds.sync()
                 await self._end_due()
                 await self._end_void(review.conversation)
                 seq = self._holds.seq
                 # Whoever has asked since this began is still there.
-                live = await self.waiting.live(self._open_in(review.conversation)) | (self._holds.all.keys() - known)
+                live = await self.waiting.live_anywhere(self._open_in(review.conversation)) | (
+                    self._holds.all.keys() - known
+                )
                 with suppress(_OvertakenError):
                     return await self._requested(review, live, seq)
         raise unavailable("reviews change too fast")
@@ -80,7 +82,7 @@ class SharedReviews:
         if not live:
             await self.waiting.changed(review_id, left)
         else:
-            async with self.waiting.alive(review_id):
+            async with self.waiting.alive_for_all(review_id):
                 await self.waiting.changed(review_id, left)
         return (await self._ended_if_due(self._get(review_id))).review
 

@@ -18,6 +18,7 @@ T = TypeVar("T")
 
 INTERVAL = 1.0  # seconds between two looks at the file
 LIMIT = 4 * 1024 * 1024  # bytes
+_READS = 5
 
 _log = logging.getLogger(__name__)
 
@@ -113,3 +114,15 @@ class WatchedFile(Generic[T]):
 
 def _signature(status: os.stat_result) -> tuple[int, ...]:
     return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
+
+
+def settled(read: Callable[[], T], restless: Exception) -> T:
+    """What two reads in a row agree on: a mounted ConfigMap is swapped as a whole, which can happen between two files of one
+    read. Raises `restless` if it does not come to rest."""
+    before = read()
+    for _ in range(_READS):
+        now = read()
+        if now == before:
+            return now
+        before = now
+    raise restless

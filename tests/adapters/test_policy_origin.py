@@ -11,7 +11,8 @@ from proxy.adapters.archive import pack
 from proxy.adapters.bundle import Assembled, BundleError, Sources, assemble, bind
 from proxy.adapters.bundle_check import Checks
 from proxy.adapters.bundle_signature import sign
-from proxy.adapters.policy_origin import BundleOrigin, FolderOrigin, policy_document, settled
+from proxy.adapters.policy_origin import BundleOrigin, FolderOrigin, policy_document
+from proxy.adapters.watched_file import settled
 from proxy.adapters.yaml_file import YamlError
 from proxy.core.layers import team_members
 from tests.adapters.keys import rsa_pair
@@ -137,10 +138,10 @@ async def test_the_digest_follows_the_content_whatever_it_is_worth(tmp_path: Pat
 def test_what_keeps_changing_is_not_read() -> None:
     """Two reads have to agree: a mount may be swapped between two of its files."""
     reads = iter([1, 2, 2])
-    assert settled(lambda: next(reads)) == 2
+    assert settled(lambda: next(reads), BundleError(["it keeps changing"])) == 2
     endless = iter(range(100))
     with pytest.raises(BundleError, match="keeps changing"):
-        settled(lambda: next(endless))
+        settled(lambda: next(endless), BundleError(["it keeps changing"]))
 
 
 @pytest.mark.parametrize(("text", "error"), [("- a\n", BundleError), ("a: [", YamlError), (None, YamlError)])

@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from proxy.adapters.snapshots import Announce, settled
+from proxy.adapters.snapshots import Announce
+from proxy.adapters.watched_file import settled
 from proxy.adapters.yaml_file import YamlError
 from proxy.core.catalog import CatalogError, cross_check
 from proxy.core.tool import Catalog
@@ -158,13 +159,13 @@ NEW = [("a.yaml", b"2"), ("b.yaml", b"2")]
 
 def test_files_of_two_revisions_are_never_read_as_one() -> None:
     reads = iter([MIXED, NEW, NEW, OLD])
-    assert settled(lambda: next(reads)) == NEW
+    assert settled(lambda: next(reads), YamlError(["it keeps changing"])) == NEW
 
 
 def test_a_catalog_that_never_rests_is_an_error() -> None:
     reads = iter([OLD, NEW] * 10)
     with pytest.raises(YamlError, match="keeps changing"):
-        settled(lambda: next(reads))
+        settled(lambda: next(reads), YamlError(["it keeps changing"]))
 
 
 async def test_what_is_announced_is_known_before_it_is_in_force(world: World) -> None:
