@@ -59,8 +59,7 @@ class EmbeddedReviews:
         with self._waiters.alive(review_id) if live else nullcontext():
             review = self._get(review_id).review
             if review.status is ReviewStatus.PENDING and not self._waiters.released:
-                left = (deadline(review) - self._clock.now()).total_seconds()
-                await self._waiters.changed(review_id, min(seconds, left))
+                await self._waiters.changed(review_id, seconds, deadline(review))
                 self._expire_if_due(self._get(review_id))
             await self._durable(review_id)
             return self._get(review_id).review

@@ -1,7 +1,7 @@
 """Port Reviews of the shared store: held in one pod, answered through any (design section 12)."""
 
 from collections.abc import Callable, Sequence
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 
 from proxy.adapters.journal import Journal
 from proxy.adapters.store_valkey_calls import SharedCalls
@@ -78,12 +78,8 @@ class SharedReviews:
         hold = await self._ended_if_due(self._get(review_id))
         if hold.review.status is not ReviewStatus.PENDING or self.waiting.released:
             return hold.review
-        left = min(seconds, (deadline(hold.review) - self._clock.now()).total_seconds())
-        if not live:
-            await self.waiting.changed(review_id, left)
-        else:
-            async with self.waiting.alive_for_all(review_id):
-                await self.waiting.changed(review_id, left)
+        async with self.waiting.alive_for_all(review_id) if live else nullcontext():
+            await self.waiting.changed(review_id, seconds, deadline(hold.review))
         return (await self._ended_if_due(self._get(review_id))).review
 
     async def resolve(self, review_id: str, status: ReviewStatus, by: str, comment: str | None) -> Review:

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import datetime
 
 from proxy.ports import Clock
 
@@ -28,11 +29,11 @@ class Waiters:
             if not future.done():
                 future.set_result(None)
 
-    async def changed(self, review_id: str, seconds: float) -> None:
-        """Return when it is no longer pending, or after `seconds` of the clock."""
+    async def changed(self, review_id: str, seconds: float, deadline: datetime) -> None:
+        """Return when it is no longer pending, when `deadline` has come, or after `seconds`."""
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._futures.setdefault(review_id, set()).add(future)
-        timer = asyncio.create_task(self._ring(future, seconds))
+        timer = asyncio.create_task(self._ring(future, seconds, deadline))
         try:
             await future
         finally:
@@ -52,7 +53,10 @@ class Waiters:
             if not self.live[review_id]:
                 del self.live[review_id]
 
-    async def _ring(self, future: "asyncio.Future[None]", seconds: float) -> None:
-        await self._clock.sleep(max(0.0, seconds))
+    async def _ring(self, future: "asyncio.Future[None]", seconds: float, deadline: datetime) -> None:
+        """A timer runs on another clock than a deadline and may ring before it: whoever woke then would find it pending."""
+        ends = self._clock.monotonic() + seconds
+        while (left := min(ends - self._clock.monotonic(), (deadline - self._clock.now()).total_seconds())) > 0:
+            await self._clock.sleep(left)
         if not future.done():
             future.set_result(None)
