@@ -95,6 +95,8 @@ ALL_ATTRIBUTES: Mapping[str, str] = {
     RECORD_TYPE: "type of the record that facts were asked of",
 }
 
+ONCE = frozenset({TOOL_CALL_ID, DECISION_ID, REVIEW_ID, REVIEW_EXPIRES, RESUMES})  # no two calls say the same in these
+
 # Metrics.
 CALLS_TOTAL = "sidegate_calls_total"
 DECISIONS_TOTAL = "sidegate_decisions_total"

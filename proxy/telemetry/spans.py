@@ -8,6 +8,7 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from random import getrandbits
 from typing import NamedTuple
 
 from proxy.model import SpanContext
@@ -88,11 +89,11 @@ class CompactTracer:
         """Kind: server (its parent is in another process), client or internal."""
         trace_id = os.urandom(16).hex() if parent is None else parent.trace_id
         if not self._recording.sinks:
-            context = parent or SpanContext(trace_id=trace_id, span_id=os.urandom(8).hex(), sampled=False)
+            context = parent or SpanContext(trace_id=trace_id, span_id=_span_id(), sampled=False)
             return CompactSpan(self._recording, context, name, kind, None, ())
         context = SpanContext(
             trace_id=trace_id,
-            span_id=os.urandom(8).hex(),
+            span_id=_span_id(),
             sampled=record or self._samples(trace_id, kind, parent),
             state="" if parent is None else parent.state,
         )
@@ -217,6 +218,11 @@ class CompactSpan:
     def _now(self) -> int:
         """Start plus what a clock says that never goes back: no span ends before it began."""
         return self._start + int((self._recording.clock.monotonic() - self._began) * 1e9)
+
+
+def _span_id() -> str:
+    """Random, not zero (W3C Trace Context); no secret, so the generator need not ask the kernel."""
+    return f"{getrandbits(64) or 1:016x}"
 
 
 def keep(span: Span) -> None:

@@ -62,8 +62,9 @@ class SidecarProcess:
             "tokens": {"file": "tokens.yaml"},
             "reviewers": {"file": "reviewers.yaml"},
             "credentials": {"api": {"bearer_file": "api.token"}},
+            "opa": {"deadline": "10s"},  # bounds of patience are no test's subject unless it sets them: the machine may be busy
             "patience": "200ms",
-            "drain": "5s",
+            "drain": "10s",
             "agent": {"namespace": "test", "service_account": "agent", "pod": "rig"},
         }
 
@@ -71,9 +72,15 @@ class SidecarProcess:
         """Settings, catalog and policy as they stand now."""
         (self.folder / "catalog").mkdir(exist_ok=True)
         text = yaml.safe_dump(self.catalog, sort_keys=False).replace("{upstream}", str(self.upstream.port))
-        (self.folder / "catalog" / "tools.yaml").write_text(text)
-        (self.folder / "policy.yaml").write_text(yaml.safe_dump(self.policy, sort_keys=False))
-        (self.folder / "sidegate.yaml").write_text(yaml.safe_dump(self.settings, sort_keys=False))
+        self.put_file("catalog/tools.yaml", text)
+        self.put_file("policy.yaml", yaml.safe_dump(self.policy, sort_keys=False))
+        self.put_file("sidegate.yaml", yaml.safe_dump(self.settings, sort_keys=False))
+
+    def put_file(self, name: str, text: str) -> None:
+        """Whole at once: a sidecar that looks in between would find a file that is empty or cut."""
+        new = self.folder / "written.new"
+        new.write_text(text)
+        new.replace(self.folder / name)
 
     async def start(self) -> None:
         """Start it and wait until it is ready. The log is in `sidegate.log`."""
@@ -154,9 +161,9 @@ class SidecarProcess:
 
     def revoke(self, user: str) -> None:
         """Take a user's tokens out of the file."""
-        path = self.folder / "tokens.yaml"
-        lines = [line for line in path.read_text().splitlines(keepends=True) if f'"{user}"' not in line]
-        path.write_text("".join(lines))
+        text = (self.folder / "tokens.yaml").read_text()
+        lines = [line for line in text.splitlines(keepends=True) if f'"{user}"' not in line]
+        self.put_file("tokens.yaml", "".join(lines))
 
 
 def free_ports(count: int) -> Iterator[int]:

@@ -123,7 +123,7 @@ async def unwritable(rig: Rig) -> AsyncIterator[None]:
 async def reload_fails(rig: Rig) -> Pair:
     """Somebody delivers a policy with a mistake."""
     before = await scrape(rig)
-    (rig.folder / "policy.yaml").write_text(json.dumps({**rig.policy, "granting": ["nobody"]}))
+    rig.put_file("policy.yaml", json.dumps({**rig.policy, "granting": ["nobody"]}))
     after = await until(rig, lambda now: now.value(names.RELOAD_SUCCESSFUL) == 0, "the reload has failed")
     rig.write()
     await until(rig, lambda now: now.value(names.RELOAD_SUCCESSFUL) == 1, "the mistake is mended")

@@ -49,7 +49,7 @@ async def test_every_line_of_a_busy_and_faulted_sidecar_is_json(prepared: Rig) -
     await prepared.start()
     handle = await prepared.register("c1")
     await bad_requests(prepared, handle)
-    (prepared.folder / "policy.yaml").write_text("schema: 1\npolicies: [")
+    prepared.put_file("policy.yaml", "schema: 1\npolicies: [")
     await prepared.until_true(lambda: "not taken over" in prepared.log(), "the broken policy is told")
     os.kill(prepared.opa_pid(), signal.SIGKILL)
     await prepared.call(handle, "get_stock")

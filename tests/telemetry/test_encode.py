@@ -91,6 +91,18 @@ def test_many_spans_share_one_resource_and_scope() -> None:
     assert message == encode_spans([SdkSpan(ROOT), SdkSpan(FULL), SdkSpan(ROOT)])
 
 
+def test_values_that_are_equal_and_not_the_same_stay_apart() -> None:
+    """What is kept of one span's attribute is not taken for another's: 1 is not true, nor 1.0."""
+    records = [ROOT._replace(attributes={"a": value, "b": value}) for value in (1, True, 1.0, "1", False, 0, 0.0)]
+    assert decoded(*records) == encode_spans([SdkSpan(record) for record in records])
+
+
+@pytest.mark.parametrize("length", [1, 100, 127, 128, 129, 16_300, 16_384, 70_000, 2_100_000])
+def test_spans_of_any_length_are_framed_rightly(length: int) -> None:
+    record = ROOT._replace(attributes={"long": "x" * length})
+    assert decoded(record, ROOT) == encode_spans([SdkSpan(record), SdkSpan(ROOT)])
+
+
 @pytest.mark.parametrize(
     ("value", "instead"),
     [

@@ -128,11 +128,11 @@ async def test_a_hanging_collector_ends_with_the_attempts_timeout(
 ) -> None:
     """It accepts and never answers."""
     receiver.default = Reply(hang=True)
-    variables = {BASE: receiver.url, "OTEL_EXPORTER_OTLP_TIMEOUT": "0.05", "OTEL_BSP_EXPORT_TIMEOUT": "100", **SOON}
+    variables = {BASE: receiver.url, "OTEL_EXPORTER_OTLP_TIMEOUT": "0.5", "OTEL_BSP_EXPORT_TIMEOUT": "600", **SOON}
     async with exporting(variables) as exporter:
         exporter.offer(ROOT)
+        await receiver.until(lambda r: bool(r.received))
         await dropped(exporter, 1)
-    assert receiver.received
     assert caplog.records[0].__dict__["fields"]["why"] == "TimeoutError"
 
 
