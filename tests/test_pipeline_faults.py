@@ -230,7 +230,7 @@ async def test_an_approval_stays_for_an_identical_call_when_its_waiter_has_left(
     """A disconnect ends the call, not the record."""
     line.policy.decides = reviewed
     task = line.begin()
-    await until(lambda: bool(line.store.log.state.open_holds()))
+    await until(lambda: bool(line.store.log.state.holds.open()))
     await until(lambda: "reviews.outcome" in line.steps)
     task.cancel()
     with pytest.raises(asyncio.CancelledError):

@@ -31,7 +31,7 @@ async def test_a_yes_is_a_fact_of_a_second_decision_and_is_spent_by_the_intent(l
     assert second["approval"]["by"] == "id#rita"
     assert second["approval"]["covers"] == dict(REVIEW.said["review"])
     assert (await line.journal(kind="intent"))[0]["review"] == review_id
-    assert line.store.log.state.holds[review_id].review.status is ReviewStatus.SPENT
+    assert line.store.log.state.holds.all[review_id].review.status is ReviewStatus.SPENT
 
 
 @pytest.mark.parametrize("second", [DENY, replace(REVIEW, review=(replace(REVIEW.review[0], code="another"),))])
@@ -45,7 +45,7 @@ async def test_a_yes_is_no_second_door(line: Line, second: Decision) -> None:
 
 
 def pending(line: Line) -> list[Review]:
-    holds = line.store.log.state.open_holds()
+    holds = line.store.log.state.holds.open()
     return [hold.review for hold in holds if hold.review.status is ReviewStatus.PENDING]
 
 
@@ -75,7 +75,7 @@ async def test_a_stop_that_is_thrown_while_a_call_is_held_counts(line: Line) -> 
     """Every refusal stands in the way of the second decision, too."""
     line.policy.decides = reviewed
     task = line.begin()
-    await until(lambda: bool(line.store.log.state.open_holds()))
+    await until(lambda: bool(line.store.log.state.holds.open()))
     await line.store.conversations.throw({"scope": "all", "by": "op"}, standing=True)
     await line.answer_review()
     assert refusal(await task).code is Code.STOPPED
@@ -86,7 +86,7 @@ async def test_a_tool_that_is_gone_when_the_yes_comes_is_unknown(line: Line) -> 
     """The tool is resolved again after the hold."""
     line.policy.decides = reviewed
     task = line.begin()
-    await until(lambda: bool(line.store.log.state.open_holds()))
+    await until(lambda: bool(line.store.log.state.holds.open()))
     line.snapshots.now = snapshot("p1", ("tools/0/name", "renamed"))
     await line.answer_review()
     assert refusal(await task).code is Code.UNKNOWN_TOOL
@@ -118,7 +118,7 @@ async def test_a_hold_ends_with_the_callers_patience(line: Line) -> None:
     await until(lambda: line.clock.sleeps_for(1.5))
     line.clock.advance(1.5)
     assert refusal(await task).code is Code.REVIEW_PENDING
-    assert len(line.store.log.state.open_holds()) == 1
+    assert len(line.store.log.state.holds.open()) == 1
 
 
 async def test_who_nobody_registered_cannot_be_held(line: Line) -> None:
@@ -126,4 +126,4 @@ async def test_who_nobody_registered_cannot_be_held(line: Line) -> None:
     line.policy.decides = reviewed
     no = refusal(await line.handle(presented=Presented()))
     assert (no.code, no.reasons) == (Code.DENIED, (("combination", "three_systems"),))
-    assert line.store.log.state.open_holds() == []
+    assert line.store.log.state.holds.open() == []

@@ -41,7 +41,7 @@ class EmbeddedCalls:
             own,
             conversation,
             lower=self._by_conversation.get(own.conversation, {}).values(),
-            holds=[hold for hold in state.open_holds(own.conversation) if now < deadline(hold.review)],
+            holds=[hold for hold in state.holds.open(own.conversation) if now < deadline(hold.review)],
             today=today,
             reserved_today=self._by_principal.get(own.principal, 0),
         )
@@ -58,7 +58,7 @@ class EmbeddedCalls:
             raise RuntimeError(f"call {call} is committed without its reservation")
         conversation = state.conversation(own.conversation)
         if intent["review"] is not None and conversation is not None:
-            refuse_spending(state.holds.get(intent["review"]), intent, own.entry, conversation, self._clock.now())
+            refuse_spending(state.holds.all.get(intent["review"]), intent, own.entry, conversation, self._clock.now())
         seq = self._log.write({**intent, "day": self._day()})
         self.release(call)
         if durable:

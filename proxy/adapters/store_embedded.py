@@ -42,7 +42,7 @@ class EmbeddedStore:
 
     def open_reviews(self) -> list[Review]:
         """Those that are pending or approved."""
-        return [hold.review for hold in self.log.state.open_holds()]
+        return [hold.review for hold in self.log.state.holds.open()]
 
     def status(self) -> Mapping[str, Any]:
         """What reviewers are shown."""

@@ -216,4 +216,4 @@ class StateLog:
                 over -= 1
 
     def _needed(self, name: str) -> bool:
-        return name in self._busy or ("conversation", name) in self.state.dirty or bool(self.state.open_holds(name))
+        return name in self._busy or ("conversation", name) in self.state.dirty or bool(self.state.holds.open(name))

@@ -91,9 +91,8 @@ class EmbeddedReviews:
         self._sweep()
         state = self._log.state
         if review_id is None and call_id is None:
-            return [hold.review for hold in reversed(state.holds.values())]
-        name = state.by_call.get(call_id or "") if review_id is None else review_id
-        hold = state.holds.get(name or "")
+            return [hold.review for hold in reversed(state.holds.all.values())]
+        hold = state.holds.of_call(call_id or "") if review_id is None else state.holds.all.get(review_id)
         return [] if hold is None else [hold.review]
 
     async def watch(self, every: float) -> None:
@@ -111,22 +110,21 @@ class EmbeddedReviews:
         """End all that are due, approved ones that were never used among them. Returns how many."""
         count = self._sweep()
         for name in list(self._written):
-            if name not in self._log.state.holds:
+            if name not in self._log.state.holds.all:
                 del self._written[name]
             with suppress(Refusal):  # not on disk, it is found expired again at the next start
                 await self._durable(name)
         return count
 
     def _known_answer(self, wanted: Review) -> Review | None:
-        state = self._log.state
-        holds = [state.holds[name] for name in state.by_conversation.get(wanted.conversation, ())]
+        holds = self._log.state.holds.of_conversation(wanted.conversation)
         return known_answer(holds, wanted, self._waiters.live, self._clock.now())
 
     def _create(self, review: Review, conversation: Conversation) -> Review:
-        state = self._log.state
-        if review.id in state.holds:
+        holds = self._log.state.holds
+        if review.id in holds.all:
             raise ValueError(f"review {review.id} exists")
-        refuse_over_limits(state.open_holds(), review, conversation, self._limits)
+        refuse_over_limits(holds.waiting(review), review, conversation, self._limits)
         own = self._calls.reservation(review.call_id)
         self._written[review.id] = self._log.write(requested_record(review, own, conversation))
         return review
@@ -139,8 +137,7 @@ class EmbeddedReviews:
         return self._get(name).review
 
     def _sweep(self) -> int:
-        now = self._clock.now()
-        due = [hold for hold in self._log.state.open_holds() if deadline(hold.review) <= now]
+        due = self._log.state.holds.due(self._clock.now())
         for hold in due:
             self._expire_if_due(hold)
         return len(due)
@@ -153,12 +150,12 @@ class EmbeddedReviews:
         return self._get(review.id)
 
     def _cancel_void(self, conversation: Conversation) -> None:
-        for hold in self._log.state.open_holds(conversation.id):
+        for hold in self._log.state.holds.open(conversation.id):
             if hold.review.status is ReviewStatus.APPROVED and void(hold, conversation):
                 self._conclude(hold, ReviewStatus.CANCELLED, SIDEGATE, VOID)
 
     def _get(self, review_id: str) -> Hold:
-        hold = self._log.state.holds.get(review_id)
+        hold = self._log.state.holds.all.get(review_id)
         if hold is None:
             raise Refusal(Code.UNKNOWN_CALL, "no such review is known")
         return hold

@@ -19,7 +19,7 @@ def intent(
     state = _state(talk, hold)
     _apply(state, record, seq)
     talk.executing[record["call"]] = {**state.executing[record["call"]], "pod": pod}
-    return state, None if hold is None else state.holds[hold.review.id]
+    return state, None if hold is None else state.holds.all[hold.review.id]
 
 
 def terminal(record: Mapping[str, Any], talk: Talk, *, day: str) -> State:
@@ -38,7 +38,7 @@ def review(record: Mapping[str, Any], talk: Talk, hold: Hold | None, *, seq: int
     """A review is asked for (`hold` is None), attached to, or answered."""
     state = _state(talk, hold)
     _apply(state, record, seq)
-    return next(iter(state.holds.values()))
+    return next(iter(state.holds.all.values()))
 
 
 def counted(state: State, before: Mapping[str, int], principal: str, day: str, seal: Seal) -> list[Command]:
@@ -59,8 +59,7 @@ def _state(talk: Talk, hold: Hold | None) -> State:
     state = State()
     state.conversations[talk.conversation.id] = talk.conversation
     if hold is not None:
-        state.holds[hold.review.id] = hold
-        state.by_conversation[hold.review.conversation] = {hold.review.id: None}
+        state.holds.take(hold)
     return state
 
 

@@ -12,36 +12,21 @@ from proxy.adapters.store_valkey_connection import unavailable
 from proxy.adapters.store_valkey_link import Link
 from proxy.adapters.store_valkey_rows import Command
 from proxy.core.hold_rules import Hold, hold_from_json, hold_to_json
-from proxy.core.state import CONCLUDED_REVIEWS
+from proxy.core.holds import CONCLUDED_REVIEWS, Holds
 
 KEPT = timedelta(days=7)  # for late questions
 _SLICE = 200
 
 
-class HeldCalls:
-    """Reviews by id, in the order in which they were asked for."""
+class HeldCalls(Holds):
+    """Reviews by id, in the order in which they became known here."""
 
     def __init__(self, link: Link) -> None:
+        super().__init__()
         self.seq = 0  # of the newest change that is in here
-        self.all: dict[str, Hold] = {}
         self.changed: Callable[[str], None] = lambda _: None  # told each review that has changed
         self._link = link
-        self._by_conversation: dict[str, dict[str, None]] = {}
-        self._by_call: dict[str, str] = {}
-        self._concluded: dict[str, None] = {}
         self._lock = asyncio.Lock()
-
-    def of_conversation(self, conversation: str) -> list[Hold]:
-        """All of one conversation."""
-        return [self.all[name] for name in self._by_conversation.get(conversation, ())]
-
-    def open(self) -> list[Hold]:
-        """Those that are pending or approved."""
-        return [hold for name, hold in self.all.items() if name not in self._concluded]
-
-    def of_call(self, call: str) -> Hold | None:
-        """The review on which a call waits."""
-        return self.all.get(self._by_call.get(call, ""))
 
     async def sync(self) -> None:
         """Take in what others have changed. Costs nothing while the counter stands. Raises Refusal state_unavailable."""
@@ -63,8 +48,8 @@ class HeldCalls:
         row = seal.row(key, seq, hold_to_json(hold))
         kept: Command = () if hold.review.status.open else ("EX", int(KEPT.total_seconds()))
         commands: list[Command] = [("ZADD", index, seq, name), ("SET", key, row, *kept)]
-        if not hold.review.status.open and len(self._concluded) >= CONCLUDED_REVIEWS:
-            oldest = next(iter(self._concluded))
+        if not hold.review.status.open and len(self.concluded) >= CONCLUDED_REVIEWS:
+            oldest = next(iter(self.concluded))
             commands += [("ZREM", index, oldest), ("DEL", seal.name("review", oldest))]
         return [*commands, ("SET", seal.name("reviews"), seq)]
 
@@ -91,7 +76,8 @@ class HeldCalls:
         for name, key, row in zip(names, keys, rows, strict=True):
             if row is None:
                 gone.append(name)
-                self._forget(name)
+                if name in self.all:
+                    self.forget(name)
             else:
                 self._take(hold_from_json(seal.opened(key, row)[1]))
         self.seq = counter if len(names) < _SLICE else int(flat[-1])
@@ -99,25 +85,5 @@ class HeldCalls:
             await self._link.run([], [("ZREM", index, *gone)])
 
     def _take(self, hold: Hold) -> None:
-        review = hold.review
-        self.all[review.id] = hold
-        self._by_conversation.setdefault(review.conversation, {})[review.id] = None
-        for call in (review.call_id, *hold.attached):
-            self._by_call[call] = review.id
-        if not review.status.open:
-            self._concluded[review.id] = None
-        while len(self._concluded) > CONCLUDED_REVIEWS:
-            self._forget(next(iter(self._concluded)))
-        self.changed(review.id)
-
-    def _forget(self, name: str) -> None:
-        self._concluded.pop(name, None)
-        hold = self.all.pop(name, None)
-        if hold is None:
-            return
-        of_conversation = self._by_conversation[hold.review.conversation]
-        del of_conversation[name]
-        if not of_conversation:
-            del self._by_conversation[hold.review.conversation]
-        for call in (hold.review.call_id, *hold.attached):
-            self._by_call.pop(call, None)
+        self.take(hold)
+        self.changed(hold.review.id)

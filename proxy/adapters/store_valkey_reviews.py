@@ -5,11 +5,11 @@ from contextlib import nullcontext, suppress
 
 from proxy.adapters.journal import Journal
 from proxy.adapters.store_valkey_calls import SharedCalls
-from proxy.adapters.store_valkey_connection import unavailable
 from proxy.adapters.store_valkey_fold import review as folded
 from proxy.adapters.store_valkey_holds import HeldCalls
 from proxy.adapters.store_valkey_link import Link
 from proxy.adapters.store_valkey_talks import TRIES, Draft, Talk, Talks
+from proxy.adapters.store_valkey_connection import unavailable
 from proxy.adapters.store_valkey_waiting import Waiting
 from proxy.core.hold_records import (
     SIDEGATE,
@@ -143,7 +143,7 @@ class SharedReviews:
             _, _, own = talk.reserved.get(review.call_id, (None, None, None))
             hold = None
             if known is None:
-                refuse_over_limits(self._holds.open(), review, conversation, self._limits)
+                refuse_over_limits(self._holds.waiting(review), review, conversation, self._limits)
                 if review.id in self._holds.all:
                     raise ValueError(f"review {review.id} exists")
                 records.append(requested_record(review, own, conversation))
@@ -180,8 +180,8 @@ class SharedReviews:
         return given[0]
 
     async def _end_due(self) -> int:
-        now, count = self._clock.now(), 0
-        for hold in [hold for hold in self._holds.open() if deadline(hold.review) <= now]:
+        count = 0
+        for hold in self._holds.due(self._clock.now()):
             count += (await self._ended_if_due(hold)) is not hold
         return count
 

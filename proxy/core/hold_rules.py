@@ -1,6 +1,6 @@
 """Rules of holds and approvals (design section 12): what attaches to what, what may be spent, how many there may be."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
@@ -175,9 +175,12 @@ def refuse_spending(
 
 
 def refuse_over_limits(
-    open_holds: Sequence[Hold], wanted: Review, conversation: Conversation, limits: HoldLimits
+    waiting: tuple[int, int, int, int], wanted: Review, conversation: Conversation, limits: HoldLimits
 ) -> None:
-    """Raises Refusal denied where no person is asked any more, overloaded where too many are being asked."""
+    """Raises Refusal denied where no person is asked any more, overloaded where too many are being asked.
+
+    `waiting` counts the open holds of this conversation, this principal, this agent, and all.
+    """
     if conversation.id == IMPLICIT:
         raise Refusal(Code.DENIED, "a person has to see this call, and nobody registered its conversation")
     if conversation.rejections >= limits.rejections:
@@ -186,20 +189,12 @@ def refuse_over_limits(
             f"reviewers said no to {conversation.rejections} calls of this conversation; they are not asked again",
             fix="stop trying and tell the user",
         )
-    hour = sum(1 for at in conversation.holds if at > wanted.requested_at - timedelta(hours=1))
-    counts = (
-        (
-            sum(h.review.conversation == wanted.conversation for h in open_holds),
-            limits.conversation,
-            "this conversation",
-        ),
-        (sum(h.review.principal.id == wanted.principal.id for h in open_holds), limits.principal, "this user"),
-        (sum(h.review.agent == wanted.agent for h in open_holds), limits.agent, "this agent"),
-        (len(open_holds), limits.total, "all conversations"),
-    )
-    for found, limit, whose in counts:
+    most = (limits.conversation, limits.principal, limits.agent, limits.total)
+    whose = ("this conversation", "this user", "this agent", "all conversations")
+    for found, limit, of in zip(waiting, most, whose, strict=True):
         if found >= limit:
-            raise _overloaded(f"{limit} calls of {whose} already wait for a person, and that is the limit")
+            raise _overloaded(f"{limit} calls of {of} already wait for a person, and that is the limit")
+    hour = sum(1 for at in conversation.holds if at > wanted.requested_at - timedelta(hours=1))
     if hour >= limits.new_per_hour:
         raise _overloaded(
             f"{limits.new_per_hour} calls of this conversation were held in the last hour, and that is the limit"

@@ -20,12 +20,12 @@ from proxy.core.conversation import (
     take_back,
 )
 from proxy.core.hold_rules import Hold, hold_from_json, hold_from_record, hold_to_json, resolved, spent
+from proxy.core.holds import Holds
 from proxy.core.review import ReviewStatus
 from proxy.core.state_json import registered_from_json
 from proxy.core.stops import switched
 from proxy.earlier import Outcome
 
-CONCLUDED_REVIEWS = 1000  # kept to answer late questions; the journal has all
 ATTACHED_CALLS = 20
 
 Key = tuple[str, str]  # (table, id)
@@ -41,10 +41,7 @@ class State:
     conversations: dict[str, Conversation] = field(default_factory=dict)
     handles: dict[str, str] = field(default_factory=dict)  # handle hash -> id, of conversations in memory
     executing: dict[str, dict[str, Any]] = field(default_factory=dict)  # call -> what its terminal record needs
-    holds: dict[str, Hold] = field(default_factory=dict)
-    concluded: dict[str, None] = field(default_factory=dict)  # review ids, in order of conclusion
-    by_conversation: dict[str, dict[str, None]] = field(default_factory=dict)  # -> review ids
-    by_call: dict[str, str] = field(default_factory=dict)  # call -> review id
+    holds: Holds = field(default_factory=Holds)
     switches: dict[str, dict[str, Any]] = field(default_factory=dict)
     principals: dict[str, dict[str, int]] = field(default_factory=dict)
     dirty: set[Key] = field(default_factory=set)
@@ -74,13 +71,6 @@ class State:
         if registered is not None:
             self.handles.pop(registered.handle_hash, None)
 
-    def open_holds(self, conversation: str | None = None) -> list[Hold]:
-        """Reviews that are pending or approved, of one conversation or of all."""
-        if conversation is not None:
-            found = (self.holds[name] for name in self.by_conversation.get(conversation, ()))
-            return [hold for hold in found if hold.review.status.open]
-        return [hold for name, hold in self.holds.items() if name not in self.concluded]
-
     def conversations_of(self, record: Mapping[str, Any]) -> list[str]:
         """Conversations that applying this record will touch, so that the writer can have them loaded before it appends."""
         kind = record["kind"]
@@ -88,8 +78,8 @@ class State:
             return [record["conversation"]] if record["conversation"] else []
         if kind == "review_requested":
             return [record["review"]["conversation"]]
-        if kind == "review_resolved" and record["review"] in self.holds:
-            return [self.holds[record["review"]].review.conversation]
+        if kind == "review_resolved" and record["review"] in self.holds.all:
+            return [self.holds.all[record["review"]].review.conversation]
         return []
 
     def apply(self, record: Mapping[str, Any]) -> None:
@@ -102,7 +92,7 @@ class State:
     def load(self, table: str, name: str, row: Mapping[str, Any]) -> None:
         """Take one row of a checkpoint. Reviews come in any order; `arrange` sorts them."""
         if table == "review":
-            self._index(hold_from_json(row))
+            self.holds.take(hold_from_json(row))
         elif table == "executing":
             self.executing[name] = dict(row)
         elif table == "switch":
@@ -112,9 +102,7 @@ class State:
 
     def arrange(self) -> None:
         """After the last `load`."""
-        self.holds = dict(sorted(self.holds.items(), key=lambda item: item[1].requested_seq))
-        closed = [hold for hold in self.holds.values() if not hold.review.status.open]
-        self.concluded = {h.review.id: None for h in sorted(closed, key=lambda hold: hold.concluded_seq)}
+        self.holds.arrange()
 
     def row(self, key: Key) -> Mapping[str, Any] | None:
         """An entity as a checkpoint holds it; None if it is gone."""
@@ -122,7 +110,7 @@ class State:
         if table == "conversation":
             return conversation_to_json(self.conversations[name])
         if table == "review":
-            return hold_to_json(self.holds[name]) if name in self.holds else None
+            return hold_to_json(self.holds.all[name]) if name in self.holds.all else None
         if table == "executing":
             return self.executing.get(name)
         if table == "switch":
@@ -138,10 +126,10 @@ class State:
             "day": self.day,
             "conversations": {name: conversation_to_json(c) for name, c in self.conversations.items()},
             "executing": self.executing,
-            "reviews": [hold_to_json(hold) for hold in self.holds.values()],
-            "concluded": list(self.concluded),
-            "by_conversation": self.by_conversation,
-            "by_call": self.by_call,
+            "reviews": [hold_to_json(hold) for hold in self.holds.all.values()],
+            "concluded": list(self.holds.concluded),
+            "by_conversation": self.holds.by_conversation,
+            "by_call": self.holds.by_call,
             "switches": self.switches,
             "principals": self.principals,
         }
@@ -167,7 +155,7 @@ class State:
         self.dirty.add(("executing", record["call"]))
         self.unsaved.add(record["call"])
         if record["review"] is not None:
-            self._replace(spent(self.holds[record["review"]], record["seq"]))
+            self._take(spent(self.holds.all[record["review"]], record["seq"]))
 
     def _terminal(self, record: Mapping[str, Any]) -> None:
         running = self.executing.pop(record["call"], None)
@@ -211,23 +199,21 @@ class State:
 
     def _review_requested(self, record: Mapping[str, Any]) -> None:
         hold = hold_from_record(record)
-        self._index(hold)
+        self._take(hold)
         self._conversation(hold.review.conversation).held(hold.number, hold.review.requested_at)
-        self.dirty.add(("review", hold.review.id))
 
     def _review_attached(self, record: Mapping[str, Any]) -> None:
-        hold = self.holds[record["review"]]
+        hold = self.holds.all[record["review"]]
         for call in hold.attached[: -ATTACHED_CALLS + 1]:
-            self.by_call.pop(call, None)
+            self.holds.by_call.pop(call, None)
         attached = (*hold.attached, record["call"])[-ATTACHED_CALLS:]
-        self._index(replace(hold, attached=attached))
-        self.dirty.add(("review", hold.review.id))
+        self._take(replace(hold, attached=attached))
 
     def _review_resolved(self, record: Mapping[str, Any]) -> None:
-        hold = resolved(self.holds[record["review"]], record)
+        hold = resolved(self.holds.all[record["review"]], record)
         if hold.review.status is ReviewStatus.REJECTED:
             self._conversation(hold.review.conversation).rejections += 1
-        self._replace(hold)
+        self._take(hold)
 
     def _stop(self, record: Mapping[str, Any]) -> None:
         name = f"{record['scope']} {record['name']}"
@@ -250,33 +236,10 @@ class State:
     def _touch_principal(self, principal: str) -> None:
         self.dirty.add(("principal", f"{self.day} {principal}"))
 
-    def _index(self, hold: Hold) -> None:
-        review = hold.review
-        self.holds[review.id] = hold
-        self.by_conversation.setdefault(review.conversation, {})[review.id] = None
-        for call in (review.call_id, *hold.attached):
-            self.by_call[call] = review.id
-
-    def _replace(self, hold: Hold) -> None:
-        """Put the hold as it is now, and forget the oldest of those that are concluded."""
-        self.holds[hold.review.id] = hold
+    def _take(self, hold: Hold) -> None:
+        """Put the hold as it is now."""
         self.dirty.add(("review", hold.review.id))
-        if hold.review.status.open:
-            return
-        self.concluded[hold.review.id] = None
-        while len(self.concluded) > CONCLUDED_REVIEWS:
-            self._forget(next(iter(self.concluded)))
-
-    def _forget(self, name: str) -> None:
-        hold = self.holds.pop(name)
-        del self.concluded[name]
-        of_conversation = self.by_conversation[hold.review.conversation]
-        del of_conversation[name]
-        if not of_conversation:
-            del self.by_conversation[hold.review.conversation]
-        for call in (hold.review.call_id, *hold.attached):
-            self.by_call.pop(call, None)
-        self.dirty.add(("review", name))
+        self.dirty.update(("review", gone.review.id) for gone in self.holds.take(hold))
 
 
 _STEPS: Mapping[str, Callable[[State, Mapping[str, Any]], None]] = {

@@ -270,8 +270,8 @@ class Line:
 
     async def answer_review(self, status: ReviewStatus = ReviewStatus.APPROVED) -> str:
         """Wait for a hold, answer it, and tell which it was."""
-        await until(lambda: bool(self.store.log.state.open_holds()))
-        review = self.store.log.state.open_holds()[0].review
+        await until(lambda: bool(self.store.log.state.holds.open()))
+        review = self.store.log.state.holds.open()[0].review
         await self.store.reviews.resolve(review.id, status, "id#rita", "because")
         return review.id
 

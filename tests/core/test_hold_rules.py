@@ -95,9 +95,12 @@ def test_only_an_approved_review_can_be_spent(status: ReviewStatus) -> None:
         refuse_spending(approved(status=status), spending(), ENTRY, Conversation(id="talk"), NOON)
 
 
-def test_limits_are_numbers_of_holds_that_may_be_open() -> None:
-    open_holds = [approved()]
-    wanted = review("call", WHO, WHAT)
-    refuse_over_limits(open_holds, wanted, Conversation(id="talk"), HoldLimits(conversation=2))
+@pytest.mark.parametrize("which", range(4))
+def test_limits_are_numbers_of_holds_that_may_be_open(which: int) -> None:
+    """Of the conversation, of the user, of the agent, and of all."""
+    limits = HoldLimits(conversation=2, principal=3, agent=4, total=5)
+    wanted, talk = review("call", WHO, WHAT), Conversation(id="talk")
+    refuse_over_limits((1, 2, 3, 4), wanted, talk, limits)
+    one, two, three, four = (found + (n == which) for n, found in enumerate((1, 2, 3, 4)))
     with refusing(Code.OVERLOADED):
-        refuse_over_limits(open_holds, wanted, Conversation(id="talk"), HoldLimits(conversation=1))
+        refuse_over_limits((one, two, three, four), wanted, talk, limits)

@@ -9,8 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from proxy.core.conversation import IMPLICIT
+from proxy.core.holds import CONCLUDED_REVIEWS
 from proxy.core.review import ReviewStatus
-from proxy.core.state import ATTACHED_CALLS, CONCLUDED_REVIEWS, State
+from proxy.core.state import ATTACHED_CALLS, State
 from proxy.core.state_json import registered_to_json, review_to_json
 from proxy.core.tool import Tool
 from proxy.errors import Code
@@ -247,9 +248,9 @@ def test_old_answers_are_forgotten_everywhere_and_open_holds_never() -> None:
     for record in historian.records:
         state.apply(record)
         rows.save(state)
-    assert len(state.holds) == len(state.by_call) - 1 == CONCLUDED_REVIEWS + 1
-    assert len(state.by_conversation["talk-1"]) == CONCLUDED_REVIEWS
-    assert [hold.review.id for hold in state.open_holds()] == [kept[0]]
+    assert len(state.holds.all) == len(state.holds.by_call) - 1 == CONCLUDED_REVIEWS + 1
+    assert len(state.holds.by_conversation["talk-1"]) == CONCLUDED_REVIEWS
+    assert [hold.review.id for hold in state.holds.open()] == [kept[0]]
     assert whole(rows.loaded(state.seq, state.day)) == whole(state)
 
 
@@ -259,7 +260,7 @@ def test_of_the_calls_that_wait_on_one_review_the_last_are_known() -> None:
     for _ in range(ATTACHED_CALLS + 3):
         historian._attach("talk-0", TOOLS[0], 0, 0)
     state = replayed(historian.records)
-    assert len(state.by_call) == 1 + ATTACHED_CALLS
+    assert len(state.holds.by_call) == 1 + ATTACHED_CALLS
 
 
 def test_a_forged_conversation_leaves_nothing_behind() -> None:

@@ -112,7 +112,7 @@ async def test_after_a_restart_a_call_without_secrets_resumes_from_its_record_an
     """A mask is never sent in place of a secret; the same call again still uses the approval."""
     plain, secret = await held(there), await held(there, call_of("place_order", **ORDER))
     for _ in range(2):
-        review = there.line.store.log.state.open_holds()
+        review = there.line.store.log.state.holds.open()
         pending = next(h.review for h in review if h.review.status is ReviewStatus.PENDING)
         await there.line.store.reviews.resolve(pending.id, ReviewStatus.APPROVED, "id#rita", None)
     there.line.pipeline.held.clear()
@@ -148,7 +148,7 @@ async def test_who_hangs_up_while_held_leaves_an_abandoned_call_and_an_open_revi
         await task
     await there.line.ended()
     assert (await there.line.terminal())["outcome"] == "abandoned"
-    assert len(there.line.store.log.state.open_holds()) == 1
+    assert len(there.line.store.log.state.holds.open()) == 1
     assert there.line.pipeline.gate.inside == 0
 
 
