@@ -8,7 +8,8 @@ from proxy.adapters.http_connection import ConnectionFault, HttpAnswer, HttpConn
 
 
 class ConnectionPool:
-    """At most `places` requests under way; connections are kept for the next request, idle at most `keep` seconds.
+    """At most `places` requests under way, for one of which a request waits half of its time; connections are kept for the
+    next request, idle at most `keep` seconds.
 
     `connect` opens the transport of a new one; what it raises (OSError) comes through. Use within one event loop.
     """
@@ -77,8 +78,10 @@ class ConnectionPool:
         if not self._places.locked():
             await self._places.acquire()
             return
+        now = asyncio.get_running_loop().time()
         try:
-            async with asyncio.timeout_at(deadline):
+            # The other half is for the answer: who got a place at the last moment would take the far side for slow.
+            async with asyncio.timeout_at(now + (deadline - now) / 2):
                 await self._places.acquire()
         except TimeoutError:
             raise ConnectionFault("busy") from None

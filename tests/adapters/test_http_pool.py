@@ -25,13 +25,15 @@ def request(seconds: float = 5.0) -> Request:
 async def test_an_idle_connection_is_kept_so_long_and_then_closed() -> None:
     async with serving() as server:
         server.script = [answer()]
-        pool = pool_to(server.port, keep=0.05)
-        await pool.send(request())
-        await pool.send(request())
+        kept, pool = pool_to(server.port, keep=60.0), pool_to(server.port, keep=0.05)
+        await kept.send(request())
+        await kept.send(request())
         assert server.connections == 1
+        await pool.send(request())
         await asyncio.wait_for(server.closed.wait(), 5)
         await pool.send(request())
-        assert server.connections == 2
+        assert server.connections == 3
+        kept.close()
         pool.close()
 
 
@@ -42,6 +44,22 @@ async def test_after_its_deadline_nothing_is_sent() -> None:
         with pytest.raises(ConnectionFault, match="timeout"):
             await pool.send(request(-1), sending=lambda: sent.append(1))
         assert (sent, server.received) == ([], [])
+
+
+async def test_half_of_the_time_is_left_for_the_answer_of_whoever_waits_for_a_place() -> None:
+    """Else a call that got its place at the last moment would blame the far side for what is our own queue."""
+    async with serving() as server:
+        server.script = [hang(), hang()]
+        pool, loop = pool_to(server.port), asyncio.get_running_loop()
+        holders = [asyncio.create_task(pool.send(request())) for _ in range(2)]
+        await server.until_received(2)
+        waiting = request(2.0)
+        with pytest.raises(ConnectionFault, match="busy"):
+            await pool.send(waiting)
+        assert loop.time() < waiting.deadline
+        for holder in holders:
+            holder.cancel()
+        await asyncio.gather(*holders, return_exceptions=True)
 
 
 async def test_a_request_is_repeated_only_on_demand_and_only_if_nothing_was_heard() -> None:
