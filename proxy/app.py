@@ -1,17 +1,16 @@
 """The composition root: the only place that knows every adapter. What starts last is ended first."""
 
 import asyncio
-import contextlib
 import gc
 import logging
 import random
 import signal
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
-from typing import Any
 
 import aiohttp
 
+from proxy.adapters.again import in_background
 from proxy.adapters.bundle_fetch import BundleFetcher
 from proxy.adapters.clock import SystemClock
 from proxy.adapters.coalesced_calls import CoalescedCalls
@@ -104,7 +103,7 @@ async def start(settings: Settings, stack: AsyncExitStack) -> Sidecar:
     told = observed.telemetry.holds.watch(store.reviews, EXPIRE_EVERY)
     watches = (snapshots.watch(LOOK_EVERY), store.reviews.watch(EXPIRE_EVERY), sidecar.watchdog.watch())
     for work in (*watches, told, observed.lag.watch()):
-        _in_background(work, stack)
+        in_background(work, stack)
     stack.push_async_callback(listeners.close)
     registrar = Registrar(
         identify=identify, attestations=attestations(settings, clock), max_age=settings.conversation_ttl
@@ -155,7 +154,7 @@ async def _fetching(workshop: Workshop, report: Report, stack: AsyncExitStack) -
     session = await stack.enter_async_context(aiohttp.ClientSession(cookie_jar=aiohttp.DummyCookieJar()))
     if (fetcher := workshop.fetcher(session, report)) is not None:
         await fetcher.first()
-        _in_background(fetcher.watch(), stack)
+        in_background(fetcher.watch(), stack)
     return fetcher
 
 
@@ -184,7 +183,7 @@ async def _pipeline(
     credentials = Credentials(settings.credentials, settings.variables, clock, _log.warning)
     own_tools = OwnTools(clock)
     calls = CoalescedCalls(kept.store.calls, clock)
-    _in_background(calls.watch(), stack)
+    in_background(calls.watch(), stack)
     http = HttpUpstreams(exchange, credentials, clock, random.random)
     traced_policy, traced_facts, traced_executor = observed.traced(
         policy, HttpFacts(exchange, credentials), Executors({"http": http, "caller": own_tools})
@@ -252,14 +251,3 @@ def _once(opa: SupervisedOpa | None, stack: AsyncExitStack) -> Callable[[], Awai
             started = True
 
     return start_opa
-
-
-def _in_background(work: Coroutine[Any, Any, None], stack: AsyncExitStack) -> None:
-    task = asyncio.create_task(work)
-
-    async def end() -> None:
-        task.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await task
-
-    stack.push_async_callback(end)

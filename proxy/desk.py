@@ -12,6 +12,7 @@ from typing import Any
 import aiohttp
 
 from proxy import __version__
+from proxy.adapters.again import in_background
 from proxy.adapters.clock import SystemClock
 from proxy.adapters.state_directory import UnusableError
 from proxy.adapters.verifiers import verifier
@@ -40,8 +41,7 @@ async def serve_desk(settings: Settings) -> None:
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     async with AsyncExitStack() as stack:
         kept = await open_state(settings, SystemClock(), stack)
-        sweep = asyncio.create_task(kept.store.reviews.watch(EXPIRE_EVERY))
-        stack.callback(sweep.cancel)
+        in_background(kept.store.reviews.watch(EXPIRE_EVERY), stack)
         await _bind(settings, kept, stack)
         gc.enable()  # which the start has turned off
         _log.info("ready", extra={"fields": _status(settings, kept)})

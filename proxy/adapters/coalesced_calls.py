@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any
 
+from proxy.adapters.again import again_and_again
 from proxy.core.identity import ANONYMOUS
 from proxy.core.tool import CheckedCall
 from proxy.earlier import Outcome
@@ -65,17 +66,20 @@ class CoalescedCalls:
 
     async def flush(self) -> None:
         """Write the count of what was left out. Raises Refusal; the count is kept then."""
-        if self._left_out:
-            await self._calls.settle({**self._last, "coalesced": dict(self._left_out)}, durable=False)
-            self._left_out.clear()
+        if not self._left_out:
+            return
+        left, self._left_out = self._left_out, Counter()  # what comes meanwhile is counted anew
+        try:
+            # It stands for no call: without a digest no state hangs on it, and it may be written again after a fault.
+            await self._calls.settle({**self._last, "digest": None, "coalesced": dict(left)}, durable=False)
+        except BaseException:
+            self._left_out += left
+            raise
 
     async def watch(self) -> None:
         """Write the count each second, and at the end. Does not end by itself."""
         try:
-            while True:
-                await self._clock.sleep(WINDOW)
-                with suppress(Refusal):
-                    await self.flush()
+            await again_and_again(self._clock, WINDOW, self.flush, "counts of calls of nobody")
         finally:
             with suppress(Refusal):
                 await self.flush()

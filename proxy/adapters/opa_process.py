@@ -135,8 +135,8 @@ class SupervisedOpa:
         self._directory.release()
 
     def kill(self) -> None:
-        """End a process that hangs; a new one is started in its place."""
-        if (pid := self.pid) is not None:
+        """End a process that hangs; a new one is started in its place. One that is only starting has READY_SECONDS for it."""
+        if self._ready and (pid := self.pid) is not None:
             self._ready = False
             _signal_group(pid, signal.SIGKILL)
 
@@ -155,9 +155,10 @@ class SupervisedOpa:
             self.restarts += 1
             try:
                 await self._launch()
-            except OpaStartError as e:
+            except (OpaStartError, OSError) as e:
                 self._on_log({"level": "error", "msg": str(e)[:MAX_TEXT]})
-                await self._end()
+                with contextlib.suppress(OSError):
+                    await self._end()
 
     async def _launch(self) -> None:
         await self._end()

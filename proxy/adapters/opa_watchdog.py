@@ -5,7 +5,7 @@ It asks over a connection of its own and with more patience than a call has: an 
 
 from collections.abc import Awaitable, Callable
 
-from proxy.errors import Refusal
+from proxy.adapters.again import again_and_again
 from proxy.ports import Clock
 
 DEADLINE = 3.0  # seconds for an answer
@@ -31,13 +31,15 @@ class OpaWatchdog:
 
     async def watch(self) -> None:
         """Ask now and then. Does not end."""
-        while True:
-            await self._clock.sleep(EVERY)
-            try:
-                self.answer = await self._ask()
-            except Refusal:
-                self.silences += 1
-            else:
-                self.silences = 0
-            if self.silences and self.silences % PATIENCE == 0:
+        await again_and_again(self._clock, EVERY, self.look, "the watch over OPA")
+
+    async def look(self) -> None:
+        """Ask once. Whatever is no answer is silence, and raised."""
+        try:
+            self.answer = await self._ask()
+        except Exception:
+            self.silences += 1
+            if self.silences % PATIENCE == 0:
                 self._end()
+            raise
+        self.silences = 0

@@ -5,6 +5,7 @@ import hashlib
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from pathlib import Path
 
+from proxy.adapters.again import again_and_again
 from proxy.adapters.watched_file import settled
 from proxy.adapters.yaml_file import YamlError, parse_files, read_directory
 from proxy.core.catalog import build_catalog
@@ -86,10 +87,11 @@ class SnapshotKeeper:
     async def watch(self, every: float) -> None:
         """Look every so many seconds and reload what has changed, by content. Does not end. A content that is wrong in itself
         is tried once; a preparation that failed is tried again at the next look."""
-        while True:
-            await self._clock.sleep(every)
-            if await asyncio.to_thread(self._fingerprint) != self._tried:
-                await self.reload()
+        await again_and_again(self._clock, every, self._look, "the watch over catalog and policy")
+
+    async def _look(self) -> None:
+        if await asyncio.to_thread(self._fingerprint) != self._tried:
+            await self.reload()
 
     async def _load(self) -> Snapshot:
         self._tried = ""

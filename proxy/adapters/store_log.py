@@ -16,6 +16,7 @@ from typing import Any
 
 import orjson
 
+from proxy.adapters.again import again_and_again
 from proxy.adapters.journal import Journal
 from proxy.adapters.journal_reader import read
 from proxy.adapters.journal_segment import JournalError
@@ -139,9 +140,7 @@ class StateLog:
 
     async def run(self) -> None:
         """Save now and then, until cancelled."""
-        while True:
-            await self._clock.sleep(PERIOD)
-            await self.save()
+        await again_and_again(self._clock, PERIOD, self.save, "the checkpoint of state")
 
     async def save(self) -> None:
         """Write all entities that have changed, with the position, once the journal has it on disk. Never raises for a fault."""

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from contextlib import nullcontext, suppress
 
+from proxy.adapters.again import again_and_again
 from proxy.adapters.store_calls import EmbeddedCalls
 from proxy.adapters.store_log import StateLog
 from proxy.adapters.waiters import Waiters
@@ -97,10 +98,7 @@ class EmbeddedReviews:
 
     async def watch(self, every: float) -> None:
         """Expire what is due, every so many seconds. Does not end; what cannot be written is tried again at the next look."""
-        while True:
-            await self._clock.sleep(every)
-            with suppress(Refusal):
-                await self.expire()
+        await again_and_again(self._clock, every, self.expire, "the sweep over holds")
 
     def release_all(self) -> None:
         """The process ends: let all who wait, and all who come yet, go with the review as it stands."""
@@ -111,7 +109,7 @@ class EmbeddedReviews:
         count = self._sweep()
         for name in list(self._written):
             if name not in self._log.state.holds.all:
-                del self._written[name]
+                self._written.pop(name, None)
             with suppress(Refusal):  # not on disk, it is found expired again at the next start
                 await self._durable(name)
         return count
@@ -166,4 +164,4 @@ class EmbeddedReviews:
             return
         await self._log.durable(seq)
         if self._written.get(review_id) == seq:
-            del self._written[review_id]
+            self._written.pop(review_id)

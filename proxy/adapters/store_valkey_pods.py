@@ -1,13 +1,12 @@
 """Beats of a pod at the shared store: it lives, it hears of changes, and it ends what pods that are gone have left."""
 
 import logging
-from contextlib import suppress
 
+from proxy.adapters.again import again_and_again
 from proxy.adapters.store_valkey_calls import SharedCalls
 from proxy.adapters.store_valkey_holds import HeldCalls
 from proxy.adapters.store_valkey_link import Link
 from proxy.adapters.store_valkey_waiting import Waiting
-from proxy.errors import Refusal
 from proxy.ports import Clock
 
 BEAT = 0.25  # seconds: an answer or a stop in another pod is known here that much later
@@ -30,17 +29,17 @@ class Pods:
         self._clock = clock
         self._pod = pod
         self._pods = link.seal.name("pods")
+        self._beats = 0
 
     async def watch(self) -> None:
         """Beat for ever; what cannot be done now is done at a later beat."""
-        count = 0
-        while True:
-            await self._clock.sleep(BEAT)
-            with suppress(Refusal):
-                await self.beat()
-                count += 1
-                if count % _LOOK_EVERY == 0:
-                    await self.end_the_gone()
+        await again_and_again(self._clock, BEAT, self._beat_and_look, "the beats of this pod")
+
+    async def _beat_and_look(self) -> None:
+        await self.beat()
+        self._beats += 1
+        if self._beats % _LOOK_EVERY == 0:
+            await self.end_the_gone()
 
     async def beat(self) -> None:
         """One sign of life; take in what others have changed. Raises Refusal state_unavailable."""

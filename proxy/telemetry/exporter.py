@@ -13,10 +13,10 @@ from itertools import count
 
 from opentelemetry.sdk.resources import Resource
 
+from proxy.adapters.seldom import Seldom
 from proxy.ports import Clock
 from proxy.telemetry.destination import Destination, read_destination
 from proxy.telemetry.encode import SpanBatch
-from proxy.telemetry.logs import Seldom
 from proxy.telemetry.spans import SpanRecord
 from proxy.telemetry.transport import SendFailed, Transport, fix_of, transport_to
 from proxy.telemetry.variables import Variables, read_resource

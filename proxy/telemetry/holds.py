@@ -4,11 +4,11 @@ Spans are exported when they end, so the first ends at once: a call is seen whil
 of the answer first: the call that still waits, the review port where it was given, or the watch that finds it expired.
 """
 
-import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
+from proxy.adapters.again import again_and_again
 from proxy.core.hold_records import VOID
 from proxy.core.hold_rules import deadline
 from proxy.core.review import Review, ReviewStatus
@@ -16,13 +16,10 @@ from proxy.core.trail import Trail
 from proxy.model import SpanContext
 from proxy.ports import Clock, Reviews, Tracer
 from proxy.telemetry import attributes, names
-from proxy.telemetry.logs import Seldom
 from proxy.telemetry.spans import Value
 
 _MAX_REVIEWS = 1024  # whose first span is remembered, to link to
 _TOLD = frozenset({ReviewStatus.APPROVED, ReviewStatus.REJECTED, ReviewStatus.EXPIRED, ReviewStatus.CANCELLED})
-
-_logger = logging.getLogger(__name__)
 
 
 @dataclass(slots=True, kw_only=True)
@@ -43,7 +40,6 @@ class HoldSpans:
         self._tracer = tracer
         self._clock = clock
         self._unanswered = unanswered
-        self._seldom = Seldom(clock)
         self._holds: dict[str, _Hold] = {}
 
     def requested(self, trail: Trail, review: Review) -> None:
@@ -85,13 +81,7 @@ class HoldSpans:
 
     async def watch(self, reviews: Reviews, every: float) -> None:
         """Tell what has expired without anybody there, looked for every so many seconds. Does not end."""
-        while True:
-            await self._clock.sleep(every)
-            try:
-                await self._overdue(reviews)
-            except Exception:
-                if self._seldom.due("watch") is not None:
-                    _logger.exception("holds that have expired could not be told; no call was touched")
+        await again_and_again(self._clock, every, lambda: self._overdue(reviews), "spans of holds that have expired")
 
     async def _overdue(self, reviews: Reviews) -> None:
         now = self._clock.now()

@@ -4,13 +4,13 @@ import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from proxy.adapters.seldom import Seldom
 from proxy.core.review import Review, ReviewStatus
 from proxy.core.trail import Trail
 from proxy.model import Answer, Effect, Presented, SpanContext, ToolCall, UnreadableCall
 from proxy.ports import Clock, Span, Tracer
 from proxy.telemetry import attributes, names
 from proxy.telemetry.holds import HoldSpans
-from proxy.telemetry.logs import Seldom
 from proxy.telemetry.metrics import CallMetrics
 from proxy.telemetry.spans import Value, keep
 

@@ -112,6 +112,50 @@ async def test_a_count_that_cannot_be_written_is_kept() -> None:
     assert len(inner.records) == PER_SECOND + 1
 
 
+async def test_the_record_of_a_count_stands_for_no_call() -> None:
+    """The store may be away after the journal has it, and it is written again: nothing may take it for the call's own."""
+    inner, clock = Recorder(), Hand()
+    calls = CoalescedCalls(inner, clock)
+    for number in range(PER_SECOND + 2):
+        await calls.settle(terminal(number) | {"digest": "d"}, durable=False)
+    await calls.flush()
+    assert inner.records[0]["digest"] == "d"
+    assert inner.records[-1]["digest"] is None
+
+
+async def test_what_comes_while_a_count_is_written_is_counted() -> None:
+    """Whether it can be written or not."""
+    inner, clock = Recorder(), Hand()
+    calls = CoalescedCalls(inner, clock)
+    reached, go_on = asyncio.Event(), asyncio.Event()
+    settle = inner.settle
+
+    class Slow(Recorder):
+        async def settle(self, terminal: Mapping[str, Any], *, durable: bool) -> None:
+            if "coalesced" in terminal:
+                reached.set()
+                await go_on.wait()
+            await settle(terminal, durable=durable)
+
+    calls = CoalescedCalls(Slow(), clock)
+    for broken in (False, True):
+        await flood(calls, PER_SECOND + 3)
+        writing = asyncio.create_task(calls.flush())
+        await reached.wait()
+        await flood(calls, 4)
+        inner.broken = broken
+        go_on.set()
+        await asyncio.wait([writing])
+        assert (writing.exception() is not None) == broken
+        inner.broken = False
+        reached.clear()
+        go_on.clear()
+        clock.at += 0.5
+    go_on.set()
+    await calls.flush()
+    assert inner.accounted == 2 * (PER_SECOND + 7)
+
+
 async def test_the_count_is_written_without_another_call() -> None:
     """By `watch` after a second, and at its end."""
     inner, clock = Recorder(), Hand()

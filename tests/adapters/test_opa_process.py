@@ -199,11 +199,33 @@ async def test_what_cannot_be_run_is_a_clear_error(place: Place, tmp_path: Path)
 
 async def test_a_program_that_never_becomes_ready_is_ended_in_bounded_time(place: Place, tmp_path: Path) -> None:
     script = tmp_path / "hangs"
-    script.write_text("#!/bin/sh\necho $$ > pid\necho waiting for nothing\nexec sleep 600\n")
+    script.write_text("#!/bin/sh\necho waiting for nothing\necho $$ > pid\nexec sleep 600\n")
     script.chmod(0o700)
-    message = await start_error(place.opa(binary=script, clock=HastyClock(0)))
+    clock = HastyClock(0, once=(place.directory / "pid").exists)  # a busy machine takes its time to start the script
+    message = await start_error(place.opa(binary=script, clock=clock))
     assert message == "OPA was not ready after 15 s: waiting for nothing"
     assert not running(int((place.directory / "pid").read_text()))
+
+
+async def test_one_that_is_only_starting_is_not_ended_by_who_waits_for_it(place: Place, tmp_path: Path) -> None:
+    """The watchdog asks to end what is silent; a restart of a big policy is silent for longer than its patience."""
+    gate = tmp_path / "gate"
+    slow = tmp_path / "slow"
+    slow.write_text(f'#!/bin/sh\nwhile [ ! -e {gate} ]; do sleep 0.01; done\nexec {opa_binary()} "$@"\n')
+    slow.chmod(0o700)
+    gate.touch()
+    async with place.started(binary=slow) as opa:
+        gate.unlink()
+        opa.kill()
+        await until(lambda: opa.restarts == 1 and opa.pid is not None)
+        starting = pid_of(opa)
+        opa.kill()
+        opa.kill()
+        gate.touch()
+        await until(lambda: opa.alive)
+        assert (opa.restarts, pid_of(opa)) == (1, starting)
+        opa.kill()
+        await until(lambda: opa.alive and pid_of(opa) != starting)
 
 
 async def test_it_dies_with_a_parent_that_is_killed(place: Place) -> None:

@@ -72,3 +72,22 @@ async def test_what_was_last_answered_is_kept() -> None:
     with contextlib.suppress(asyncio.CancelledError):
         await task
     assert watchdog.answer == "revision 1"
+
+
+async def test_a_fault_of_our_own_is_silence_and_ends_no_watch() -> None:
+    """Whatever the question ends by, OPA has not answered it; and it is asked again."""
+    clock, ended = Rounds([True]), list[int]()
+    faults: list[Exception] = [TypeError("x"), KeyError("x"), OSError("x")]
+
+    async def ask() -> str:
+        if faults:
+            raise faults.pop()
+        return await clock.ask()
+
+    watchdog = OpaWatchdog(ask, lambda: ended.append(1), clock)
+    task = asyncio.create_task(watchdog.watch())
+    await clock.done.wait()
+    task.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await task
+    assert (len(ended), watchdog.silences, watchdog.answer) == (1, 0, "revision 0")

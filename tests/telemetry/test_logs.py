@@ -13,8 +13,8 @@ from typing import Any
 
 import pytest
 
-from proxy.telemetry.logs import JsonFormatter, Seldom, configure
-from tests.telemetry.samples import PARENT, SECRET, SteppedClock
+from proxy.telemetry.logs import JsonFormatter, configure
+from tests.telemetry.samples import PARENT, SECRET
 
 
 @pytest.fixture
@@ -124,18 +124,6 @@ def test_an_unknown_level_is_refused() -> None:
     """With the names of those there are."""
     with pytest.raises(ValueError, match="debug, info"):
         configure("loud", sys.stderr)
-
-
-def test_repeated_warnings_are_let_through_once_a_minute() -> None:
-    """Each kind by itself, and the next one says how many were held back."""
-    clock = SteppedClock()
-    seldom = Seldom(clock)
-    assert [seldom.due("a") for _ in range(4)] == [0, None, None, None]
-    assert seldom.due("b") == 0
-    clock.seconds += 59
-    assert seldom.due("a") is None
-    clock.seconds += 1
-    assert [seldom.due("a"), seldom.due("a")] == [4, None]
 
 
 def test_the_formatter_stands_alone() -> None:
