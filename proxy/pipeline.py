@@ -195,8 +195,10 @@ class Pipeline:
             call, trail.call_id, checked, caller, trail.facts, arguments=trail.arguments, approval=approval, now=now
         )
         asked = self.clock.monotonic()
-        trail.decision = await self.policy.decide(trail.document, trail.trace)
-        trail.took("decide", self.clock.monotonic() - asked)
+        try:
+            trail.decision = await self.policy.decide(trail.document, trail.trace)
+        finally:
+            trail.took("decide", self.clock.monotonic() - asked)
         return trail.decision
 
     async def _for_the_eyes_of(self, caller: Caller, tool: Tool | None, refusal: Refusal) -> Refusal:
@@ -223,11 +225,13 @@ class Pipeline:
         limits.remember(self.held, review, call)
         self.telemetry.held(trail, review)
         asked = self.clock.monotonic()
-        if review.status is ReviewStatus.PENDING and patient:
-            patience = self.patience if trail.presented.patience is None else trail.presented.patience
-            with self.gate.outside():
-                review = await self.reviews.outcome(review.id, patience)
-        trail.took("hold", self.clock.monotonic() - asked)
+        try:
+            if review.status is ReviewStatus.PENDING and patient:
+                patience = self.patience if trail.presented.patience is None else trail.presented.patience
+                with self.gate.outside():
+                    review = await self.reviews.outcome(review.id, patience)
+        finally:
+            trail.took("hold", self.clock.monotonic() - asked)
         if review.status is not ReviewStatus.PENDING:
             self.telemetry.resolved(trail, review)
         return approval_of(review)
@@ -257,8 +261,8 @@ class Pipeline:
                 trail, outcome=outcome, result=result, refusal=refusal, seconds=self.clock.monotonic() - trail.began
             )
             await self.calls.settle(record, durable=waits)
-        except Refusal as unrecorded:
-            result, refusal = None, limits.withheld(unrecorded, refusal, committed=trail.committed)
+        except Exception as fault:  # noqa: BLE001 - whatever kept it from being recorded, no result leaves without its record
+            result, refusal = None, limits.withheld(fault, refusal, committed=trail.committed)
         finally:
             if trail.admitted:
                 self.gate.leave()

@@ -104,13 +104,29 @@ async def test_a_refusal_whose_record_cannot_be_written_stays_that_refusal(line:
     assert line.pipeline.gate.inside == 0
 
 
-async def test_a_settle_that_breaks_still_counts_the_call_out(line: Line) -> None:
-    """No result is seen, and the gate does not leak."""
+async def test_a_settle_that_breaks_withholds_the_result_and_is_told_like_any_end(line: Line) -> None:
+    """The gate does not leak, and telemetry hears of it."""
     line.faults["calls.settle"] = BROKEN
-    with pytest.raises(RuntimeError):
-        await line.handle()
-    await line.ended()
+    no = refusal(await line.handle())
+    assert (no.code, no.ran) == (Code.INTERNAL_ERROR, Ran.YES)
+    assert "withheld" in no.message
+    assert [answer.refusal for answer in line.watcher.concluded] == [no]
     assert line.pipeline.gate.inside == 0
+
+
+async def test_time_that_a_failing_step_took_is_its_own(line: Line) -> None:
+    """Else the time of a policy service that does not answer would be nobody's."""
+    line.faults["policy.decide"] = UNAVAILABLE
+    await line.handle()
+    line.faults.clear()
+    line.policy.decides = reviewed
+    held = line.begin()
+    await until(lambda: "reviews.outcome" in line.steps)
+    held.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await held
+    await line.ended()
+    assert [sorted(stages) for stages in line.watcher.stages] == [["decide"], ["decide", "hold"]]
 
 
 async def test_telemetry_that_cannot_begin_does_not_hang_a_body_of_several_calls(line: Line) -> None:

@@ -89,8 +89,9 @@ def known(value: T | None) -> T:
     return value
 
 
-def withheld(unrecorded: Refusal, refusal: Refusal | None, *, committed: bool) -> Refusal:
+def withheld(fault: Exception, refusal: Refusal | None, *, committed: bool) -> Refusal:
     """What the agent sees when the terminal record could not be written: never a result, and the truth about what ran."""
+    unrecorded = fault if isinstance(fault, Refusal) else internal(fault, sent=committed)
     if not committed:
         return refusal or unrecorded
     ran = Ran.YES if refusal is None else refusal.ran

@@ -3,7 +3,7 @@
 import asyncio
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from aiohttp import web
@@ -13,7 +13,7 @@ from proxy.core.hold import hold_refusal
 from proxy.core.identity import conflicting, present
 from proxy.core.policy_input import visible_input
 from proxy.core.review import Review, ReviewStatus
-from proxy.core.tool import Tool
+from proxy.core.tool import Snapshot, Tool
 from proxy.errors import Code, Refusal
 from proxy.model import Caller, Dialect, Presented, ToolCall, UnreadableCall
 from proxy.pipeline import Pipeline
@@ -28,6 +28,7 @@ PORTION = (
     400  # tools asked about at once: a quarter of what OPA answers within its usual deadline (measured: 0.12 ms each)
 )
 BODY_SECONDS = 5.0
+SHOWN_KEPT = 1000
 LOOPBACK = frozenset({"127.0.0.1", "localhost", "[::1]"})
 
 
@@ -40,6 +41,7 @@ class AgentPort:
     body_bytes: int
     note: Callable[[Mapping[str, Any]], object]  # writes a record to the journal; raises Refusal audit_unavailable
     hosts: frozenset[str] | None  # names under which the port may be addressed; None for a unix socket
+    shown: dict[tuple[str, str, str], tuple[str, str]] = field(default_factory=dict)  # what was last shown to whom
 
     def application(self) -> web.Application:
         """All routes in one table."""
@@ -103,11 +105,16 @@ class AgentPort:
         """The definitions that this principal may use, ready for a model request."""
         wire = dialects.named(request.query.get("dialect", Dialect.NATIVE))
         presented = self._named(request)
-        caller = await self.pipeline.identify(presented)
-        tools = await visible_tools(self.pipeline, caller, presented)
+        self.pipeline.gate.enter()
+        try:
+            caller = await self.pipeline.identify(presented)
+            snapshot = self.pipeline.snapshots.current()
+            tools = await visible_tools(self.pipeline, snapshot, caller, presented)
+        finally:
+            self.pipeline.gate.leave()
         body = wire.definitions([_definition(tool) for tool in tools])
         digest = hashlib.sha256(body).hexdigest()
-        self.note(
+        self._note_shown(
             {
                 "kind": "shown",
                 "conversation": caller.conversation,
@@ -115,7 +122,7 @@ class AgentPort:
                 "dialect": wire.DIALECT,
                 "tools": len(tools),
                 "digest": digest,
-                "revision": self.pipeline.snapshots.current().revision,
+                "revision": snapshot.revision,
             }
         )
         etag = f'"{digest[:32]}"'
@@ -143,6 +150,16 @@ class AgentPort:
         presented = self._named(request)
         registered = await self.registrar.add_request(request.match_info["id"], presented, await self._body(request))
         return json_response(strict_json.write({"conversation": registered.conversation, "turn": registered.turns}))
+
+    def _note_shown(self, record: Mapping[str, Any]) -> None:
+        """On record when it is new: an agent asks before each turn, and anybody may ask as fast as it goes."""
+        whom = (record["conversation"], record["principal"]["id"], record["dialect"])
+        what = (record["digest"], record["revision"])
+        if self.shown.pop(whom, None) != what:
+            self.note(record)
+        self.shown[whom] = what
+        if len(self.shown) > SHOWN_KEPT:
+            del self.shown[next(iter(self.shown))]
 
     def _presented(self, request: web.Request) -> tuple[Presented, Refusal | None]:
         """What the request brings, or why it is not even looked at (kept apart, since a refused call is recorded, too)."""
@@ -199,9 +216,9 @@ class AgentPort:
         raise limits.unknown_call()
 
 
-async def visible_tools(pipeline: Pipeline, caller: Caller, presented: Presented) -> Sequence[Tool]:
+async def visible_tools(pipeline: Pipeline, snapshot: Snapshot, caller: Caller, presented: Presented) -> Sequence[Tool]:
     """The tools that policy lets this principal see, in the catalog's order. Asked in portions that OPA answers in time."""
-    tools = [tool for tool in pipeline.snapshots.current().catalog.tools.values() if tool.quarantined is None]
+    tools = [tool for tool in snapshot.catalog.tools.values() if tool.quarantined is None]
     seen: set[str] = set()
     for begin in range(0, len(tools), PORTION):
         portion = tools[begin : begin + PORTION]

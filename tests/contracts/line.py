@@ -161,6 +161,7 @@ class Watcher:
     """Port Telemetry: the answers that were concluded."""
 
     concluded: list[Answer] = field(default_factory=list)
+    stages: list[dict[str, float]] = field(default_factory=list)
     begun: int = 0
 
     def begin(self, call: ToolCall | UnreadableCall, presented: Presented) -> SilentSpan:
@@ -173,6 +174,7 @@ class Watcher:
 
     def conclude(self, span: Any, trail: Any, answer: Answer) -> None:
         self.concluded.append(answer)
+        self.stages.append(dict(trail.stages))
 
 
 @dataclass

@@ -191,6 +191,35 @@ async def test_definitions_have_a_tag_that_changes_with_them(there: Ports) -> No
     assert (changed.status, changed.headers["etag"] != tag) == (200, True)
 
 
+async def test_what_is_shown_is_on_record_when_it_is_new(there: Ports) -> None:
+    """An agent asks before each turn, and anybody may ask as fast as it goes: neither fills the journal."""
+    there.line.policy.sees = frozenset({"place_order"})
+    for _ in range(3):
+        await there.get("/v1/tools")
+    await there.get("/v1/tools?dialect=anthropic")
+    there.line.policy.sees = frozenset({"place_order", "get_capacity"})
+    for _ in range(2):
+        await there.get("/v1/tools")
+    records = await there.line.journal(kind="shown")
+    assert [(record["dialect"], record["tools"]) for record in records] == [
+        ("native", 1),
+        ("anthropic", 1),
+        ("native", 2),
+    ]
+
+
+async def test_asking_for_definitions_takes_a_place_as_a_call_does(there: Ports) -> None:
+    """OPA has to answer it, too; and the place is free again, also after a refusal."""
+    gate = there.line.pipeline.gate
+    there.line.policy.sees = frozenset({"place_order"})
+    limit, gate.limit = gate.limit, 0
+    assert (await there.get("/v1/tools")).code == "overloaded"
+    gate.limit = limit
+    assert (await there.get("/v1/tools", "x" * 43)).code == "unknown_conversation"
+    assert (await there.get("/v1/tools")).status == 200
+    assert gate.inside == 0
+
+
 async def test_definitions_are_for_those_who_prove_who_they_are(there: Ports) -> None:
     """A wrong handle is not nobody; a web page is refused."""
     assert (await there.get("/v1/tools", "x" * 43)).code == "unknown_conversation"
