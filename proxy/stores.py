@@ -13,6 +13,7 @@ from proxy.adapters.state_directory import UnusableError, make_private, read_or_
 from proxy.adapters.store_embedded import EmbeddedStore, open_store
 from proxy.adapters.store_sqlite import position
 from proxy.adapters.store_valkey import SharedStore, open_shared_store, read_mac_key
+from proxy.errors import Refusal
 from proxy.ports import Clock
 from proxy.settings import Settings
 
@@ -48,7 +49,11 @@ async def open_state(settings: Settings, clock: Clock, stack: AsyncExitStack) ->
     stack.push_async_callback(journal.close)
     store = await _store(settings, journal, clock)
     stack.push_async_callback(store.close)
-    recovered = await store.recover()
+    try:
+        recovered = await store.recover()
+    except Refusal as e:
+        why = (e.details or {}).get("error", e.message)
+        raise UnusableError(f"calls that the last process left executing cannot be ended: {why}") from e
     if recovered:
         _log.warning("calls were executing when the last process ended", extra={"fields": {"recovered": recovered}})
     return Kept(journal=journal, store=store, key=_key(settings))

@@ -19,8 +19,8 @@ opa=$(bash deploy/tools.sh opa)
 export PATH="$(dirname "$opa"):$PATH"
 
 if [ "$mode" = full ]; then
-  step "Jaeger, Kubernetes' API server, Helm, promtool, Redis: pinned; built once, about ten minutes, then from the cache"
-  bash deploy/tools.sh redis-server helm etcd jaeger kube-apiserver promtool >/dev/null
+  step "Jaeger, Kubernetes' API server, Helm, promtool, Redis, a registry: built once, about ten minutes, then from the cache"
+  bash deploy/tools.sh redis-server valkey-server docker-registry helm etcd jaeger kube-apiserver promtool >/dev/null
 fi
 
 step "ruff: format and lint"

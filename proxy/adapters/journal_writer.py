@@ -14,7 +14,7 @@ _GROUP_SECONDS = 0.002
 
 def unwritable(error: BaseException) -> Refusal:
     """The refusal for a record that was not written or not flushed; the cause goes to the details only."""
-    return Refusal(Code.AUDIT_UNAVAILABLE, "The audit journal cannot be written.", details={"error": str(error)})
+    return Refusal(Code.AUDIT_UNAVAILABLE, "the audit journal cannot be written", details={"error": str(error)})
 
 
 class WriterThread:

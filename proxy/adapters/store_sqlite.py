@@ -136,9 +136,7 @@ def begin_anew(path: Path) -> Checkpoint:
 
 def unreadable(error: BaseException) -> Refusal:
     """The refusal while the checkpoint cannot be read or written; the cause goes to the details only."""
-    return Refusal(
-        Code.STATE_UNAVAILABLE, "The state of conversations is not available.", details={"error": str(error)}
-    )
+    return Refusal(Code.STATE_UNAVAILABLE, "the state of conversations is not available", details={"error": str(error)})
 
 
 def _connect(path: Path) -> sqlite3.Connection:

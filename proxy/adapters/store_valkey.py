@@ -10,13 +10,14 @@ from typing import Any
 from proxy.adapters.journal import Journal
 from proxy.adapters.state_directory import UnusableError
 from proxy.adapters.store_valkey_calls import SharedCalls
-from proxy.adapters.store_valkey_connection import StoreSettingError
 from proxy.adapters.store_valkey_conversations import SharedConversations
+from proxy.adapters.store_valkey_fit import StoreSettingError
 from proxy.adapters.store_valkey_holds import HeldCalls
 from proxy.adapters.store_valkey_link import Link
 from proxy.adapters.store_valkey_pods import Pods
 from proxy.adapters.store_valkey_reviews import SharedReviews
 from proxy.adapters.store_valkey_talks import Talks
+from proxy.adapters.store_valkey_troubles import why
 from proxy.core.hold_rules import HoldLimits
 from proxy.core.review import Review
 from proxy.errors import Refusal
@@ -112,8 +113,7 @@ async def open_shared_store(
         await pods.beat()
     except (Refusal, StoreSettingError, OSError) as e:
         await link.close()
-        why = (e.details or {}).get("error", e.message) if isinstance(e, Refusal) else e
-        raise UnusableError(f"the shared store cannot be used: {why}") from e
+        raise UnusableError(f"the shared store cannot be used: {why(e) if isinstance(e, Refusal) else e}") from e
     return SharedStore(
         calls=calls,
         reviews=reviews,

@@ -5,18 +5,20 @@ the conversation's row, which is, says whose a call is.
 """
 
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from proxy.adapters.journal import Journal
 from proxy.adapters.journal_reader import read
-from proxy.adapters.store_valkey_connection import unavailable
-from proxy.adapters.store_valkey_fold import COUNTERS_KEPT, counted, counters_key, intent, terminal
+from proxy.adapters.store_valkey_fold import counted, intent, terminal
 from proxy.adapters.store_valkey_holds import HeldCalls
 from proxy.adapters.store_valkey_link import Link
 from proxy.adapters.store_valkey_rows import Command
 from proxy.adapters.store_valkey_talks import Draft, Talk, Talks
+from proxy.adapters.store_valkey_tallies import RESERVED, Changes, Counts, together
+from proxy.adapters.store_valkey_troubles import unavailable
 from proxy.core.hold_rules import deadline, refuse_spending
 from proxy.core.limits import refuse_stopped
 from proxy.core.registry import Registered
@@ -56,11 +58,11 @@ class SharedCalls:
         self._own = link.seal.name("calls", pod)
         self._numbers: dict[str, int] = {}  # of calls that this process has reserved
         self._ended: OrderedDict[str, None] = OrderedDict()
-        self._unsettled: OrderedDict[str, Mapping[str, Any]] = OrderedDict()  # ends that the server has not heard of
+        self._unsettled: OrderedDict[str, _End] = OrderedDict()  # ends that the server has not acknowledged
 
     async def reserve(self, call_id: str, caller: Caller, checked: CheckedCall) -> Facts:
         """Take the next number and the facts below it. A call that reserves again moves to the end and sees all till then."""
-        day, principal = self._day(), counters_key(self._link.seal, self._day(), caller.principal.id)
+        whose = (self._day(), caller.principal.id)
         own: list[Reservation] = []
         known: list[Registered | None] = []
         found: list[Talk] = []
@@ -73,18 +75,13 @@ class SharedCalls:
             earlier = self.released(talk, call_id)
             conversation.handed = number = max(conversation.handed, conversation.last) + 1
             own[:], found[:] = [new_reservation(call_id, caller, checked, number)], [talk]
-            talk.reserved[call_id] = (self._pod, day, own[0])
-            commands: list[Command] = [
-                ("HSET", self._own, call_id, caller.conversation),
-                ("HSET", principal, f"r:{call_id}", 1),
-                ("EXPIRE", principal, COUNTERS_KEPT),
-                ("HGETALL", principal),
-            ]
-            return Draft(commands=[*earlier, *commands])
+            talk.reserved[call_id] = (self._pod, whose[0], own[0])
+            commands: list[Command] = [("HSET", self._own, call_id, caller.conversation)]
+            return Draft(commands=commands, counts=together(earlier, {whose: {RESERVED: 1}}), tell=whose)
 
         answer = await self._talks.change(caller.conversation, step, see=True)
         # Nothing else has run since the step was written: what is in memory is what stands below this number.
-        facts = self._facts(own[0], found[0], answer.replies)
+        facts = self._facts(own[0], found[0], answer.tally)
         if call_id not in self._numbers:
             self._journal.enter()
         self._numbers[call_id] = facts.seq
@@ -108,9 +105,8 @@ class SharedCalls:
                 refuse_spending(hold, record, own.entry, talk.conversation, self._clock.now())
             released = self.released(talk, call)
             state, spent = intent(record, talk, hold, pod=self._pod, seq=self._holds.seq + 1)
-            principal = record["principal"]["id"]
-            counters = counted(state, {}, principal, record["day"], self._link.seal)
-            return Draft(commands=[*released, *counters], hold=spent)
+            counters = counted(state, {}, record["principal"]["id"], record["day"])
+            return Draft(counts=together(released, counters), hold=spent)
 
         await self._talks.change(record["conversation"], step, reviews=review is not None)
         self._numbers[call] = 0  # committed, and in flight
@@ -143,10 +139,13 @@ class SharedCalls:
 
     async def settle_late(self) -> None:
         """Tell the server of ends that it has not heard of. Raises Refusal while it still cannot be told."""
-        while self._unsettled:
-            call, record = next(iter(self._unsettled.items()))
-            await self._end(record)
-            self._unsettled.pop(call, None)
+
+        async def tell(call: str) -> None:
+            if (end := self._unsettled.get(call)) is not None:
+                await self._end(end)
+                self._unsettled.pop(call, None)
+
+        await self._link.each(list(self._unsettled), tell)
 
     async def recover(self) -> int:
         """End the calls that were executing when the process before this one died. Returns how many; call it before serving."""
@@ -169,12 +168,16 @@ class SharedCalls:
 
     async def take_over(self, pod: str) -> int:
         """End the calls of a pod that is gone; returns how many it had left executing. One of those who try ends each."""
-        count = 0
-        for call, conversation in (await self.calls_of(pod)).items():
-            running = await self._ended_for(pod, call, conversation, None)
+        calls, count = await self.calls_of(pod), 0
+
+        async def end(call: str) -> None:
+            nonlocal count
+            running = await self._ended_for(pod, call, calls[call], None)
             if running is not None:
                 self._journal.append({**recovered_record(call, running), "pod": pod})
                 count += 1
+
+        await self._link.each(calls, end)
         return count
 
     async def _ended_for(
@@ -185,14 +188,14 @@ class SharedCalls:
 
         def step(talk: Talk) -> Draft:
             left.clear()
-            commands: list[Command] = [("HDEL", self._link.seal.name("calls", pod), call)]
+            counts: Changes = {}
             running, reserved = talk.executing.get(call), talk.reserved.get(call)
             if running is not None and running["pod"] == pod:
                 left.append(running)
-                commands += self._ending(talk, record or recovered_record(call, running))
+                counts = self._ending(talk, record or recovered_record(call, running))
             elif reserved is not None and reserved[0] == pod:
-                commands += self.released(talk, call)
-            return Draft(commands=commands)
+                counts = self.released(talk, call)
+            return Draft(commands=[("HDEL", self._link.seal.name("calls", pod), call)], counts=counts)
 
         await self._talks.change(conversation, step)
         return left[0] if left else None
@@ -207,42 +210,48 @@ class SharedCalls:
         if self._numbers.pop(call, None) is not None:
             self._journal.leave()
 
-    def released(self, talk: Talk, call: str) -> list[Command]:
-        """Take a reservation out of the conversation; the command that takes it from its principal."""
+    def released(self, talk: Talk, call: str) -> Changes:
+        """Take a reservation out of the conversation; what that changes for its principal."""
         _, day, own = talk.reserved.pop(call, (None, "", None))
-        return [] if own is None else [("HDEL", counters_key(self._link.seal, day, own.principal), f"r:{call}")]
+        return {} if own is None else {(day, own.principal): {RESERVED: -1}}
 
     async def _settled_at_server(self, record: Mapping[str, Any]) -> Refusal | None:
         if not _matters(record):
             return None
+        end = _End(record)
         try:
-            await self._end(record)
+            await self._end(end)
         except Refusal as fault:
-            self._unsettled[record["call"]] = record
+            self._unsettled[record["call"]] = end
             if len(self._unsettled) > _REMEMBERED_FAULTS:
                 self._unsettled.popitem(last=False)
             return fault
         return None
 
-    async def _end(self, record: Mapping[str, Any]) -> None:
+    async def _end(self, end: "_End") -> None:
+        record, call = end.record, end.record["call"]
+
         def step(talk: Talk) -> Draft:
-            if not talk.version and not talk.reserved:
-                return Draft(nothing=True)  # never heard of
-            return Draft(commands=[*self._ending(talk, record), ("HDEL", self._own, record["call"])])
+            there = call in talk.reserved or call in talk.executing
+            if (end.doubtful and not there) or (not talk.version and not talk.reserved):
+                return Draft(nothing=True)  # heard, or never heard of
+            return Draft(commands=[("HDEL", self._own, call)], counts=self._ending(talk, record))
 
-        await self._talks.change(record["conversation"], step)
+        try:
+            await self._talks.change(record["conversation"], step)
+        except Refusal:
+            end.doubtful = True
+            raise
 
-    def _ending(self, talk: Talk, record: Mapping[str, Any]) -> list[Command]:
+    def _ending(self, talk: Talk, record: Mapping[str, Any]) -> Changes:
         released = self.released(talk, record["call"])
         running = talk.executing.get(record["call"])
         state = terminal(record, talk, day=self._day())
         if running is None:
             return released
-        principal = running["principal"]
-        return [*released, *counted(state, running["counters"], principal, self._day(), self._link.seal)]
+        return together(released, counted(state, running["counters"], running["principal"], self._day()))
 
-    def _facts(self, own: Reservation, talk: Talk, replies: Sequence[Any]) -> Facts:
-        fields = dict(zip(replies[-2][::2], replies[-2][1::2], strict=True))
+    def _facts(self, own: Reservation, talk: Talk, tally: Counts) -> Facts:
         now = self._clock.now()
         return facts_below(
             own,
@@ -253,8 +262,8 @@ class SharedCalls:
                 for hold in self._holds.of_conversation(own.conversation)
                 if hold.review.status.open and now < deadline(hold.review)
             ],
-            today={n[2:].decode(): int(v) for n, v in fields.items() if n.startswith(b"c:") and int(v) > 0},
-            reserved_today=sum(n.startswith(b"r:") and n != b"r:" + own.call.encode() for n in fields),
+            today={name[2:]: value for name, value in tally.items() if name.startswith("c:") and value > 0},
+            reserved_today=max(0, tally.get(RESERVED, 0) - 1),
         )
 
     def _day(self) -> str:
@@ -264,6 +273,15 @@ class SharedCalls:
         self._ended[call] = None
         if len(self._ended) > _REMEMBERED_ENDS:
             self._ended.popitem(last=False)
+
+
+@dataclass(slots=True)
+class _End:
+    """A terminal record. `doubtful`: it was said, and nobody knows whether the server has heard: it has if the call is gone. An
+    end that leaves no trace but a count of failures is then not said again."""
+
+    record: Mapping[str, Any]
+    doubtful: bool = False
 
 
 def _matters(record: Mapping[str, Any]) -> bool:

@@ -9,23 +9,22 @@ import logging
 import ssl
 from collections import deque
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
 import hiredis
 
-from proxy.errors import Code, Refusal
+from proxy.adapters.store_valkey_troubles import not_connected, refused_by_server, unavailable, why
+from proxy.errors import Refusal
 from proxy.settings import Valkey
 
 Reply = Any  # bytes, int, None, a list of replies, or hiredis.ReplyError
 CONNECTING = 4  # deadlines that a new connection may take: TLS, log-in, the question after durability
+_LAST_LOOK = 0.001  # seconds
 PAUSE = 0.2  # seconds between attempts to connect; who asks in between is refused at once
 
 _log = logging.getLogger("sidegate")
-
-
-class StoreSettingError(Exception):
-    """The server is there, and not fit to keep state: one sentence."""
 
 
 class Connection:
@@ -52,13 +51,13 @@ class Connection:
         return await wire.ask(words, self._settings.deadline)
 
     async def connect(self) -> None:
-        """Connect once. Raises Refusal state_unavailable, or StoreSettingError for a server that is not fit."""
+        """Connect once. Raises Refusal state_unavailable, and what `ready` raises."""
         self._wire = await self._open()
 
-    def drop(self, why: str) -> None:
+    def drop(self, cause: str) -> None:
         """Give this connection up: the next command gets another, perhaps to another server."""
         if self._wire is not None:
-            self._wire.give_up(why)
+            self._wire.give_up(cause)
 
     async def close(self) -> None:
         """Close for good."""
@@ -90,10 +89,10 @@ class Connection:
         if error is None:
             self._wire = task.result()
             return
-        why = str(error.details) if isinstance(error, Refusal) else str(error)
-        if why != self._why:
-            _log.warning("the shared store is not available", extra={"fields": {"error": why}})
-        self._why = why
+        cause = why(error) if isinstance(error, Refusal) else str(error)
+        if cause != self._why:
+            _log.warning("the shared store is not available", extra={"fields": {"error": cause}})
+        self._why = cause
 
     async def _open(self) -> "_Wire":
         try:
@@ -106,8 +105,8 @@ class Connection:
                     wire.give_up("could not begin")
                     raise
                 return wire
-        except (OSError, TimeoutError, ssl.SSLError) as e:
-            raise unavailable(f"cannot connect: {type(e).__name__}") from e
+        except OSError as e:
+            raise not_connected(e) from e
 
     async def _dial(self) -> "_Wire":
         url, loop = urlsplit(self._settings.url), asyncio.get_running_loop()
@@ -116,14 +115,14 @@ class Connection:
             return wire
         context = None
         if url.scheme == "rediss":
-            context = ssl.create_default_context(cafile=self._settings.ca_file)
+            context = _trust(self._settings.ca_file)
         _, wire = await loop.create_connection(_Wire, url.hostname or "", url.port or 6379, ssl=context)
         return wire
 
     async def _log_in(self, wire: "_Wire") -> None:
         url, deadline = urlsplit(self._settings.url), self._settings.deadline
         if self._settings.password_file is not None:
-            password = (await asyncio.to_thread(self._settings.password_file.read_bytes)).rstrip(b"\r\n")
+            password = await asyncio.to_thread(_password, self._settings.password_file)
             _refuse_error(await wire.ask(("AUTH", self._settings.username or "default", password), deadline))
         database = "" if url.scheme == "unix" else url.path.strip("/")
         if database not in ("", "0"):
@@ -171,18 +170,21 @@ class _Wire(asyncio.Protocol):
             self._timer = self._loop.call_later(deadline, self._look)
         return await future
 
-    def _look(self) -> None:
+    def _look(self, last: "asyncio.Future[Reply] | None" = None) -> None:
         """One timer for all: answers come in order, so the first who waits is the first who is late."""
         self._timer = None
         if not self._waiting:
             return
-        left = self._waiting[0][0] - self._loop.time()
-        if left <= 0:
+        until, first = self._waiting[0]
+        if (left := until - self._loop.time()) > 0:
+            self._timer = self._loop.call_later(left, self._look)
+        elif first is last:
             self.give_up("no answer within the deadline")
         else:
-            self._timer = self._loop.call_later(left, self._look)
+            # A loop that was busy runs its timers before it looks at its sockets, where the answer may lie in time.
+            self._timer = self._loop.call_later(_LAST_LOOK, self._look, first)
 
-    def give_up(self, why: str) -> None:
+    def give_up(self, cause: str) -> None:
         """Close at once; all who wait are refused."""
         if self.lost:
             return
@@ -193,25 +195,27 @@ class _Wire(asyncio.Protocol):
             self._timer.cancel()
         for _, future in self._waiting:
             if not future.done():
-                future.set_exception(unavailable(why))
+                future.set_exception(unavailable(cause))
         self._waiting.clear()
 
 
 _MORE = object()
 
 
-def unavailable(why: str) -> Refusal:
-    """The refusal while the store cannot be asked; the cause goes to the details only."""
-    return Refusal(
-        Code.STATE_UNAVAILABLE, "The state of conversations is not available.", details={"error": why}, retry_after=1
-    )
-
-
-def refused_by_server(error: hiredis.ReplyError) -> Refusal:
-    """An error reply as a refusal: its first word says what it is (OOM, READONLY, LOADING, NOPERM ...), the rest may quote us."""
-    return unavailable(f"the server answers {str(error).split(' ', 1)[0][:32]}")
-
-
 def _refuse_error(reply: Reply) -> None:
     if isinstance(reply, hiredis.ReplyError):
         raise refused_by_server(reply)
+
+
+def _trust(ca_file: Path | None) -> ssl.SSLContext:
+    try:
+        return ssl.create_default_context(cafile=ca_file)
+    except OSError as e:  # ssl.SSLError is one
+        raise unavailable(f"`ca_file` holds no certificates that can be read: {e.strerror}") from e
+
+
+def _password(path: Path) -> bytes:
+    try:
+        return path.read_bytes().rstrip(b"\r\n")
+    except OSError as e:
+        raise unavailable(f"`password_file` cannot be read: {e.strerror}") from e

@@ -3,13 +3,11 @@
 from collections.abc import Mapping
 from typing import Any
 
-from proxy.adapters.store_valkey_rows import Command, Seal
 from proxy.adapters.store_valkey_talks import Talk
+from proxy.adapters.store_valkey_tallies import Changes
 from proxy.core.hold_rules import Hold
 from proxy.core.state import State
 from proxy.core.state_records import missing_keys
-
-COUNTERS_KEPT = 2 * 86400  # seconds: counters are of one day
 
 
 def intent(
@@ -41,18 +39,11 @@ def review(record: Mapping[str, Any], talk: Talk, hold: Hold | None, *, seq: int
     return next(iter(state.holds.all.values()))
 
 
-def counted(state: State, before: Mapping[str, int], principal: str, day: str, seal: Seal) -> list[Command]:
-    """How the counters of a principal have changed, as commands. They are sums, so pods need not take turns."""
+def counted(state: State, before: Mapping[str, int], principal: str, day: str) -> Changes:
+    """How the counters of a principal have changed."""
     after = state.principals.get(principal, {})
-    changes = {name: after.get(name, 0) - before.get(name, 0) for name in {**before, **after}}
-    key = counters_key(seal, day, principal)
-    commands: list[Command] = [("HINCRBY", key, f"c:{name}", by) for name, by in changes.items() if by]
-    return [*commands, ("EXPIRE", key, COUNTERS_KEPT)] if commands else []
-
-
-def counters_key(seal: Seal, day: str, principal: str) -> bytes:
-    """Where a principal's counters of a day are, and which calls it has reserved."""
-    return seal.name("principal", f"{day} {principal}")
+    changes = {f"c:{name}": after.get(name, 0) - before.get(name, 0) for name in {**before, **after}}
+    return {(day, principal): {name: by for name, by in changes.items() if by}}
 
 
 def _state(talk: Talk, hold: Hold | None) -> State:

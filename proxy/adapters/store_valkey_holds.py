@@ -8,9 +8,9 @@ import asyncio
 from collections.abc import Callable
 from datetime import timedelta
 
-from proxy.adapters.store_valkey_connection import unavailable
 from proxy.adapters.store_valkey_link import Link
 from proxy.adapters.store_valkey_rows import Command
+from proxy.adapters.store_valkey_troubles import unavailable
 from proxy.core.hold_rules import Hold, hold_from_json, hold_to_json
 from proxy.core.holds import CONCLUDED_REVIEWS, Holds
 

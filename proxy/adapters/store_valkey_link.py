@@ -1,21 +1,16 @@
 """The guarded script on the server, and what each answer tells beside: the stop switches, and whether reviews have changed."""
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import hiredis
 
-from proxy.adapters.store_valkey_connection import (
-    Ask,
-    Connection,
-    Reply,
-    StoreSettingError,
-    refused_by_server,
-    unavailable,
-)
-from proxy.adapters.store_valkey_rows import SCRIPT, Command, Seal, script_words
+from proxy.adapters.store_valkey_connection import Ask, Connection, Reply
+from proxy.adapters.store_valkey_fit import StoreSettingError, refuse_unfit
+from proxy.adapters.store_valkey_rows import FOREIGN, SCRIPT, Command, Guard, Seal, script_words
+from proxy.adapters.store_valkey_troubles import refused_by_server, serves_no_more, unavailable
 from proxy.errors import Refusal
 from proxy.settings import Valkey
 
@@ -24,11 +19,13 @@ Change = Callable[[Mapping[str, Any], Mapping[str, Any]], dict[str, Any]]
 
 @dataclass(slots=True)
 class Answer:
-    """What the script said. `rows` of the caller's guards: b"" where it is as known, None where there is none."""
+    """What the script said. `rows` of the caller's guards: b"" where it is as known, None where there is none. `tally`: the sum
+    that was asked for."""
 
     done: bool
     rows: Sequence[bytes | None]
     replies: Sequence[Reply]
+    tally: Mapping[str, int] = field(default_factory=dict)
 
 
 class Link:
@@ -56,7 +53,7 @@ class Link:
         while True:
             try:
                 await self._connection.connect()
-                await self.run([], [])
+                await self._join()
             except Refusal:
                 if loop.time() > end:
                     raise
@@ -64,15 +61,23 @@ class Link:
             else:
                 return
 
-    async def run(
-        self, guards: Sequence[tuple[bytes, str]], commands: Sequence[Command], *, counter: int | None = None
-    ) -> Answer:
+    async def run(self, guards: Sequence[Guard], commands: Sequence[Command], *, counter: int | None = None) -> Answer:
         """Do the commands, all or none, if the guarded rows have these versions and `counter`, if given, stands. Raises Refusal."""
         standing = f"~{self.counter}" if counter is None else str(counter)
         own = [(self._switches_key, f"~{self._switches_version}"), (self._counter_key, standing)]
-        done, rows, *replies = await self._evaluate(script_words([*own, *guards], commands))
+        reply = await self._evaluate(script_words([*own, *guards], commands))
+        if not isinstance(reply, list) or len(reply) < 2 or not isinstance(reply[1], list) or len(reply[1]) < 2:
+            raise unavailable("the server's answer is none of the script's")
+        done, rows, *replies = reply
         self._notice(*rows[:2])
         return Answer(bool(done), rows[2:], replies[0] if replies else ())
+
+    async def _join(self) -> None:
+        """The first pod of a group leaves a row, so that one with another secret is refused before it writes anything."""
+        group = self.seal.name("group")
+        row = (await self.run([(group, "0")], [("SET", group, self.seal.row(group, 1, {}))])).rows[0]
+        if row and not self.seal.ours(group, row):
+            raise StoreSettingError(f"{FOREIGN}: `mac_key_file` is to be the same in all pods that share a `prefix`")
 
     async def throw(self, record: Mapping[str, Any], change: Change) -> None:
         """Change the switches, after whoever else does. Raises Refusal."""
@@ -85,6 +90,20 @@ class Link:
             if answer.done:
                 self.switches, self._switches_version = changed, version + 1
                 return
+
+    async def each(self, names: Iterable[str], work: Callable[[str], Awaitable[None]]) -> None:
+        """Do it for each, also after one that was refused: a row that somebody has forged is in nobody else's way. Raises the
+        last Refusal, and at once where the server cannot be asked."""
+        fault: Refusal | None = None
+        for name in names:
+            try:
+                await work(name)
+            except Refusal as refusal:
+                if not self.connected:
+                    raise
+                fault = refusal
+        if fault is not None:
+            raise fault
 
     async def close(self) -> None:
         """Close the connection."""
@@ -110,8 +129,8 @@ class Link:
                 self._sha = loaded
                 reply = await self._connection.ask("EVALSHA", self._sha, *words)
         if isinstance(reply, hiredis.ReplyError):
-            if str(reply).split(" ", 1)[0] in ("READONLY", "LOADING", "MASTERDOWN", "NOAUTH"):
-                self._connection.drop("the server cannot serve")  # behind this name there may be another one by now
+            if serves_no_more(reply):
+                self._connection.drop("the server cannot serve")
             raise refused_by_server(reply)
         return reply
 
@@ -122,18 +141,4 @@ class Link:
             if isinstance(reply, hiredis.ReplyError):
                 raise refused_by_server(reply)
             return
-        for name, wanted in (("appendonly", b"yes"), ("appendfsync", b"always")):
-            reply = await ask("CONFIG", "GET", name)
-            if isinstance(reply, hiredis.ReplyError):
-                word = str(reply).split(" ", 1)[0]
-                if word not in ("NOPERM", "ERR"):
-                    raise refused_by_server(reply)
-                raise StoreSettingError(
-                    f"the store does not say whether it flushes ({word} on CONFIG GET {name}): allow +config|get to this "
-                    "user, or state `appendfsync: stated` in the settings if it runs with appendfsync always"
-                )
-            if list(reply) != [name.encode(), wanted]:
-                raise StoreSettingError(
-                    f"the store runs without `{name} {wanted.decode()}`: what it acknowledges could be lost; set it on the "
-                    "server (CONFIG SET, or its file)"
-                )
+        await refuse_unfit(ask)

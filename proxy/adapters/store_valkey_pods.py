@@ -36,10 +36,12 @@ class Pods:
         await again_and_again(self._clock, BEAT, self._beat_and_look, "the beats of this pod")
 
     async def _beat_and_look(self) -> None:
-        await self.beat()
         self._beats += 1
-        if self._beats % _LOOK_EVERY == 0:
-            await self.end_the_gone()
+        try:
+            await self.beat()
+        finally:
+            if self._beats % _LOOK_EVERY == 0:
+                await self.end_the_gone()
 
     async def beat(self) -> None:
         """One sign of life; take in what others have changed. Raises Refusal state_unavailable."""
@@ -53,19 +55,21 @@ class Pods:
         """End the calls of pods whose lease has run out; returns how many were executing. Raises Refusal."""
         (names,) = (await self._link.run([], [("HKEYS", self._pods)])).replies
         count = 0
-        for name in (name.decode() for name in names):
-            if (
-                name == self._pod
-                or (await self._link.run([], [("EXISTS", self._link.seal.name("lease", name))])).replies[0]
-            ):
-                continue
-            ended = await self._calls.take_over(name)
-            if ended:
-                _log.warning(
-                    "calls of a pod that is gone were executing", extra={"fields": {"pod": name, "calls": ended}}
-                )
-            count += ended
-            await self._link.run([], [("HDEL", self._pods, name)])
+
+        async def end(name: str) -> None:
+            nonlocal count
+            count += await self._ended(name)
+
+        await self._link.each([name.decode() for name in names if name.decode() != self._pod], end)
+        return count
+
+    async def _ended(self, pod: str) -> int:
+        if (await self._link.run([], [("EXISTS", self._link.seal.name("lease", pod))])).replies[0]:
+            return 0
+        count = await self._calls.take_over(pod)
+        if count:
+            _log.warning("calls of a pod that is gone were executing", extra={"fields": {"pod": pod, "calls": count}})
+        await self._link.run([], [("HDEL", self._pods, pod)])
         return count
 
     async def sign_off(self) -> None:

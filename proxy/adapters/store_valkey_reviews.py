@@ -3,13 +3,14 @@
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext, suppress
 
+from proxy.adapters.again import again_and_again
 from proxy.adapters.journal import Journal
 from proxy.adapters.store_valkey_calls import SharedCalls
 from proxy.adapters.store_valkey_fold import review as folded
 from proxy.adapters.store_valkey_holds import HeldCalls
 from proxy.adapters.store_valkey_link import Link
 from proxy.adapters.store_valkey_talks import TRIES, Draft, Talk, Talks
-from proxy.adapters.store_valkey_connection import unavailable
+from proxy.adapters.store_valkey_troubles import unavailable
 from proxy.adapters.store_valkey_waiting import Waiting
 from proxy.core.hold_records import (
     SIDEGATE,
@@ -114,10 +115,7 @@ class SharedReviews:
 
     async def watch(self, every: float) -> None:
         """Expire what is due, every so many seconds. Does not end."""
-        while True:
-            await self._clock.sleep(every)
-            with suppress(Refusal):
-                await self.expire()
+        await again_and_again(self._clock, every, self.expire, "the sweep over holds")
 
     def release_all(self) -> None:
         """The process ends: let all who wait, and all who come yet, go with the review as it stands."""
@@ -153,7 +151,7 @@ class SharedReviews:
             released = self._calls.released(talk, review.call_id)
             changed = folded(records[0], talk, hold, seq=seq + 1) if records else None
             given[:] = [changed.review if changed is not None else known or review]
-            return Draft(commands=released, hold=changed)
+            return Draft(counts=released, hold=changed)
 
         await self._talks.change(review.conversation, step, reviews=True)
         self._calls.leave(review.call_id)

@@ -12,20 +12,29 @@ from typing import Any
 
 import orjson
 
-from proxy.adapters.store_valkey_connection import unavailable
+from proxy.adapters.store_valkey_troubles import unavailable
+
+FOREIGN = "a row of the shared store was not written by us"
 
 Command = tuple[str | bytes | int, ...]  # name, key, further arguments
+Guard = tuple[bytes, str]  # key, and the version that is known, as SCRIPT says
 
 _log = logging.getLogger("sidegate")
 
 # KEYS: rows that are guarded, then those of the commands. ARGV: how many are guarded and their versions as the pod knows
-# them (a `~` before it: only tell), then each command as (number of words, name, index of its key, further words).
-# Answers {1, rows, replies}; {0, rows} if a guard did not hold, and then nothing has been done. A row that is as known is ''.
+# them (`~` before it: only tell; `@FIELD ` before it: the row is a field of a hash), then each command as (number of words,
+# name, index of its key, further words). Answers {1, rows, replies}; {0, rows} if a guard did not hold, and then nothing has
+# been done. A row that is as known is ''.
 SCRIPT = """
 local guards, rows, holds = tonumber(ARGV[1]), {}, 1
 for i = 1, guards do
-  local known = ARGV[i + 1]
-  local row = redis.call('GET', KEYS[i])
+  local known, row = ARGV[i + 1], nil
+  if string.sub(known, 1, 1) == '@' then
+    local field = string.match(known, '^@(%S+) ')
+    known, row = string.sub(known, #field + 3), redis.call('HGET', KEYS[i], field)
+  else
+    row = redis.call('GET', KEYS[i])
+  end
   local version = row and (string.match(row, '^[1-9]%d*') or '?') or '0'
   local tell = string.sub(known, 1, 1) == '~'
   if tell then known = string.sub(known, 2) end
@@ -65,18 +74,29 @@ class Seal:
 
     def opened(self, key: bytes, row: bytes, *, least: int = 0) -> tuple[int, Any]:
         """Version and value. Raises Refusal state_unavailable for a row that we have not written there, or an older one."""
-        version, _, rest = row.partition(b" ")
-        mac, _, text = rest.partition(b" ")
-        number = int(version) if version.isdigit() and len(version) < 19 else -1
-        if number < 0 or not hmac.compare_digest(mac, self._mac(key, number, text)):
-            raise self._odd(key, "a row of the shared store was not written by us")
+        number, text = self._read(key, row)
+        if number < 0:
+            raise self._odd(key, FOREIGN)
         if number < least:
             raise self._odd(key, "a row of the shared store has gone back")
         return number, orjson.loads(text)
 
+    def ours(self, key: bytes, row: bytes) -> bool:
+        """Whether we have written this row there, at any time."""
+        return self._read(key, row)[0] >= 0
+
     def gone(self, key: bytes) -> Exception:
         """The refusal for a row that has been there."""
         return self._odd(key, "a row of the shared store is gone")
+
+    def _read(self, key: bytes, row: bytes) -> tuple[int, bytes]:
+        """Version (-1: not ours) and text."""
+        version, _, rest = row.partition(b" ")
+        mac, _, text = rest.partition(b" ")
+        number = int(version) if version.isdigit() and len(version) < 19 else -1
+        if number < 0 or not hmac.compare_digest(mac, self._mac(key, number, text)):
+            return -1, b""
+        return number, text
 
     def _odd(self, key: bytes, what: str) -> Exception:
         name = key.removeprefix(self._prefix).decode(errors="replace")
@@ -87,7 +107,7 @@ class Seal:
         return hmac.digest(self._key, b"%s\0%d\0%s" % (key, version, text), "sha256").hex().encode()
 
 
-def script_words(guards: Sequence[tuple[bytes, str]], commands: Sequence[Command]) -> list[str | bytes | int]:
+def script_words(guards: Sequence[Guard], commands: Sequence[Command]) -> list[str | bytes | int]:
     """Number of keys, keys and arguments of `SCRIPT`."""
     keys = [key for key, _ in guards]
     words: list[str | bytes | int] = [len(guards), *(version for _, version in guards)]

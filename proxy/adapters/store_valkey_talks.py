@@ -12,11 +12,12 @@ from typing import Any
 
 import orjson
 
-from proxy.adapters.store_valkey_connection import unavailable
 from proxy.adapters.store_valkey_holds import HeldCalls
 from proxy.adapters.store_valkey_link import Answer, Link
 from proxy.adapters.store_valkey_rows import Command
 from proxy.adapters.store_valkey_shown import ShownCalls, read_calls
+from proxy.adapters.store_valkey_tallies import Changes, Tallies, Whose
+from proxy.adapters.store_valkey_troubles import unavailable
 from proxy.core.conversation import IMPLICIT, Conversation, conversation_from_json, conversation_to_json
 from proxy.core.hold_rules import Hold
 from proxy.core.registry import Registered
@@ -61,9 +62,12 @@ class Talk:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Draft:
-    """What one step writes beside the conversation: a review that it has changed, and further commands. Or `nothing`."""
+    """What one step writes beside the conversation: a review that it has changed, counts of principals, further commands. Or
+    `nothing`. `tell`: whose counts it wants to know afterwards."""
 
     commands: Sequence[Command] = ()
+    counts: Changes = field(default_factory=dict)
+    tell: Whose | None = None
     hold: Hold | None = None
     nothing: bool = False
 
@@ -87,6 +91,7 @@ class Talks:
         self._holds = holds
         self._clock = clock
         self._pod = pod
+        self._tallies = Tallies(link.seal, pod)
         self._most = in_memory
         self._slots: dict[str, _Slot] = {}
 
@@ -149,8 +154,7 @@ class Talks:
             draft = step(talk)
             if draft.nothing:
                 return Answer(done=True, rows=(), replies=())
-            commands = (*draft.commands, *self._holds.writes(draft.hold), self._write(name, talk))
-            answer = await self._link.run([(talk.key, str(talk.version))], commands, counter=counter)
+            answer = await self._written(name, talk, draft, counter)
             if answer.done:
                 talk.version, slot.at = talk.version + 1, self._clock.monotonic()
                 slot.seen = talk.version if name != IMPLICIT else 0
@@ -160,6 +164,16 @@ class Talks:
             talk = self._opened(name, slot, answer.rows[0]) if answer.rows[0] else await self._refreshed(name, slot)
             slot.talk = talk
         raise unavailable("too many pods change one conversation at once")
+
+    async def _written(self, name: str, talk: Talk, draft: Draft, counter: int | None) -> Answer:
+        shares = self._tallies.write(draft.counts, draft.tell)
+        commands = (*shares.commands, *draft.commands, *self._holds.writes(draft.hold), self._write(name, talk))
+        answer = await self._link.run([(talk.key, str(talk.version)), *shares.guards], commands, counter=counter)
+        if answer.done:
+            answer.tally = shares.done(answer.replies)
+        else:
+            shares.failed(answer.rows[1:])
+        return answer
 
     async def _refreshed(self, name: str, slot: _Slot) -> Talk:
         known = slot.talk

@@ -1,17 +1,31 @@
-"""`sidegate check`: settings, catalog, policy, tokens, credentials; every problem at once."""
+"""`sidegate check`: settings, catalog, policy, tokens, credentials, the shared store; every problem at once."""
 
 import argparse
 import asyncio
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from proxy.cli.common import OK, USAGE, Failure, add_command, emit, json_argument, read_settings, say, settings_argument
+from proxy.cli.common import (
+    OK,
+    USAGE,
+    Failure,
+    add_command,
+    clean,
+    emit,
+    json_argument,
+    read_settings,
+    say,
+    settings_argument,
+)
 from proxy.settings import Settings, SettingsError
 
 
 def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     """Register the subcommand."""
-    more = "Token files and credentials, too; every problem is told at once, with exit code 64. Nothing is started or written."
+    more = (
+        "Token files, credentials and a shared store, too, which is asked; every problem is told at once, with exit code 64.\n"
+        "Nothing is started or written."
+    )
     parser = add_command(subparsers, "check", "check settings, catalog and policy", more)
     settings_argument(parser)
     json_argument(parser)
@@ -19,27 +33,41 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
 
 
 def _check(args: argparse.Namespace) -> int:
-    problems = _problems(args)
+    problems, notes = _found(args)
     if problems:
         raise Failure(*problems, exit_code=USAGE)
     if args.json:
-        emit({"ok": True, "problems": []})
-    else:
-        say("settings, catalog, policy, tokens and credentials are in order")
+        emit({"ok": True, "problems": [], **({} if notes is None else {"notes": notes})})
+        return OK
+    also = "" if notes is None else ", and the shared store serves"
+    say(f"settings, catalog, policy, tokens and credentials are in order{also}")
+    for note in notes or ():
+        say(f"not seen: {clean(note)}")
     return OK
 
 
-def _problems(args: argparse.Namespace) -> list[str]:
-    from proxy.adapters.workshop import Workshop
+def _found(args: argparse.Namespace) -> tuple[list[str], list[str] | None]:
+    """Problems, and what could not be seen of a shared store; None without one."""
     from proxy.adapters.yaml_file import YamlError
 
     try:
         settings = read_settings(args)
     except SettingsError as error:
-        return [*error.problems, *_named(args.settings)]
+        return [*error.problems, *_named(args.settings)], None
     except YamlError as error:
-        return list(error.problems)
-    return asyncio.run(Workshop(settings).problems())
+        return list(error.problems), None
+    return asyncio.run(_looked(settings))
+
+
+async def _looked(settings: Settings) -> tuple[list[str], list[str] | None]:
+    from proxy.adapters.workshop import Workshop
+
+    if settings.store is None:
+        return await Workshop(settings).problems(), None
+    from proxy.adapters.store_valkey_check import look_at_store
+
+    problems, store = await asyncio.gather(Workshop(settings).problems(), look_at_store(settings.store))
+    return [*problems, *store.problems], store.notes
 
 
 def _named(path: Path) -> list[str]:

@@ -68,7 +68,9 @@ async def use(store: EmbeddedStore, which: int) -> None:
         await spend(store, caller(approved.conversation), what, approved)
 
 
-@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+)
 @given(ops=st.lists(st.tuples(st.integers(0, 59), st.integers(0, 59)), max_size=40))
 def test_after_anything_memory_journal_and_checkpoint_tell_the_same(tmp_path: Path, ops: list[Op]) -> None:
     for folder in ("a", "b"):

@@ -15,11 +15,11 @@ from tests.e2e.redis_server import redis_server
 
 
 class TestContract(StoreContract):
-    """On a real server, flushed at each write."""
+    """On real servers, flushed at each write."""
 
-    @pytest.fixture
-    async def place(self, tmp_path: Path) -> AsyncIterator[Place]:
-        async with redis_server(tmp_path / "redis") as server:
+    @pytest.fixture(params=["redis-server", "valkey-server"])
+    async def place(self, tmp_path: Path, request: pytest.FixtureRequest) -> AsyncIterator[Place]:
+        async with redis_server(tmp_path / "redis", program=request.param) as server:
             pods = Pods(tmp_path / "pods", server)
 
             def opened(limits: HoldLimits) -> AbstractAsyncContextManager[SharedStore]:

@@ -35,7 +35,7 @@ async def test_a_server_that_is_killed_in_the_middle_loses_nothing_acknowledged(
 
 async def test_an_end_that_the_server_has_not_heard_is_in_the_journal_and_told_later(tmp_path: Path) -> None:
     """The caller is refused its result; the count is right once the server is back."""
-    async with pods_on_server(tmp_path, deadline=0.3) as pods:
+    async with pods_on_server(tmp_path, deadline=1.0) as pods:
         async with pods.pod() as store:
             who, what = await register(store), checked(STOCK)
             facts = await store.calls.reserve("c", who, what)
@@ -54,7 +54,7 @@ async def test_an_end_that_the_server_has_not_heard_is_in_the_journal_and_told_l
 
 async def test_a_restarted_pod_tells_the_end_that_its_journal_has(tmp_path: Path) -> None:
     """Not a second end, and not "unknown" where it is known."""
-    async with pods_on_server(tmp_path, deadline=0.3) as pods:
+    async with pods_on_server(tmp_path, deadline=1.0) as pods:
         async with pods.pod() as store:
             who, what = await register(store), checked(STOCK)
             facts = await store.calls.reserve("c", who, what)
@@ -72,7 +72,7 @@ async def test_a_restarted_pod_tells_the_end_that_its_journal_has(tmp_path: Path
 
 async def test_a_commit_that_nobody_answered_does_not_run_and_leaves_nothing(tmp_path: Path) -> None:
     """It may have been applied when the deadline passed: the end of the refused call takes it back."""
-    async with pods_on_server(tmp_path, deadline=0.3) as pods, pods.pod() as store:
+    async with pods_on_server(tmp_path, deadline=1.0) as pods, pods.pod() as store:
         who, what = await register(store), checked(STOCK)
         facts = await store.calls.reserve("c", who, what)
         pods.server.kill(signal.SIGSTOP)

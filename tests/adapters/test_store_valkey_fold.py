@@ -2,38 +2,31 @@
 
 import pytest
 
-from proxy.adapters.store_valkey_fold import counted, counters_key, intent, terminal
-from proxy.adapters.store_valkey_rows import Seal
+from proxy.adapters.store_valkey_fold import counted, intent, terminal
 from proxy.adapters.store_valkey_talks import Talk
+from proxy.adapters.store_valkey_tallies import Changes
 from proxy.core.conversation import Conversation
 from proxy.model import Facts
-from tests.adapters.valkey_rig import KEY
 from tests.contracts.store_values import NOTHING, caller, checked, tool
 from tests.contracts.store_values import intent as intent_of
 from tests.contracts.store_values import terminal as terminal_of
 
-SEAL = Seal(KEY, "test")
 WHO, WHAT = caller("talk"), checked(tool("get_stock"))
 FACTS = Facts(seq=1, history=NOTHING)
 DAY = "2026-11-25"
 
 
-def committed() -> tuple[Talk, list[tuple[object, ...]]]:
+def committed() -> tuple[Talk, Changes]:
     talk = Talk(key=b"k", version=1, conversation=Conversation(id="talk"))
     record = {**intent_of("c", WHO, WHAT, FACTS, counters={"calls": 1, "rows": 5}), "day": DAY}
     state, spent = intent(record, talk, None, pod="a", seq=1)
     assert spent is None
-    return talk, list(counted(state, {}, WHO.principal.id, DAY, SEAL))
-
-
-def changes(commands: list[tuple[object, ...]]) -> dict[object, object]:
-    assert all(command[1] == counters_key(SEAL, DAY, WHO.principal.id) for command in commands)
-    return {command[2]: command[3] for command in commands if command[0] == "HINCRBY"}
+    return talk, counted(state, {}, WHO.principal.id, DAY)
 
 
 def test_a_commit_adds_and_says_whose_the_call_is() -> None:
-    talk, commands = committed()
-    assert changes(commands) == {"c:calls": 1, "c:rows": 5}
+    talk, changes = committed()
+    assert changes == {(DAY, WHO.principal.id): {"c:calls": 1, "c:rows": 5}}
     assert talk.executing["c"]["pod"] == "a"
 
 
@@ -50,7 +43,7 @@ def test_an_end_adds_or_takes_back(ending: dict[str, object], expected: dict[str
     talk, _ = committed()
     running = talk.executing["c"]
     state = terminal(terminal_of("c", WHO, WHAT, FACTS, **ending), talk, day=DAY)
-    assert changes(list(counted(state, running["counters"], WHO.principal.id, DAY, SEAL))) == expected
+    assert counted(state, running["counters"], WHO.principal.id, DAY) == {(DAY, WHO.principal.id): expected}
     assert talk.executing == {}
 
 

@@ -9,9 +9,10 @@ from proxy.adapters.store_valkey import read_mac_key
 from proxy.errors import Code
 from tests.adapters.valkey_rig import pods_on_server
 from tests.contracts.store_kit import refusing, register, run
-from tests.contracts.store_values import checked, tool
+from tests.contracts.store_values import checked, intent, tool
 
 STOCK = tool("get_stock")
+WHAT = checked(STOCK)
 
 
 @pytest.mark.parametrize(
@@ -40,7 +41,7 @@ async def test_a_server_that_does_not_tell_is_not_used_unless_stated(tmp_path: P
 
 async def test_durability_is_looked_at_on_each_new_connection(tmp_path: Path) -> None:
     """Behind the same name there may be another server by now."""
-    async with pods_on_server(tmp_path, deadline=0.5) as pods, pods.pod() as store:
+    async with pods_on_server(tmp_path, deadline=1.0) as pods, pods.pod() as store:
         who = await register(store)
         pods.server.command("CONFIG", "SET", "appendfsync", "everysec")
         pods.server.command("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
@@ -83,3 +84,31 @@ async def test_taking_the_switches_away_lifts_no_stop(tmp_path: Path) -> None:
         pods.server.command("DEL", store.link.seal.name("switches").decode())
         with refusing(Code.STATE_UNAVAILABLE):
             await store.calls.reserve("c", who, checked(STOCK))
+
+
+async def test_a_pod_with_another_secret_writes_nothing_also_where_there_is_no_state_yet(tmp_path: Path) -> None:
+    """The first pod of a group has left a row."""
+    async with pods_on_server(tmp_path) as pods:
+        async with pods.pod():
+            pass
+        before = pods.server.command("DBSIZE")
+        (pods.path / "mac.key").write_bytes(b"x" * 32)
+        with pytest.raises(UnusableError, match="not written by us: `mac_key_file` is to be the same in all pods"):
+            async with pods.pod("b"):
+                pass
+        assert pods.server.command("DBSIZE") == before
+
+
+async def test_an_end_in_a_forged_conversation_is_in_nobody_else_s_way(tmp_path: Path) -> None:
+    """Of two ends that the server has not heard, and of two calls of a pod that is gone, the other one is ended."""
+    async with pods_on_server(tmp_path, deadline=1.0) as pods, pods.pod("b") as b, pods.pod("a") as a:
+        whos = [await register(a), await register(a)]
+        facts = [await a.calls.reserve(f"c{n}", whos[n], WHAT) for n in range(2)]
+        for n in range(2):
+            await a.calls.commit(intent(f"c{n}", whos[n], WHAT, facts[n]), durable=False)
+        pods.server.command("SET", a.link.seal.name("talk", whos[0].conversation).decode(), "forged")
+        pods.server.command("DEL", a.link.seal.name("lease", "a").decode())
+        with refusing(Code.STATE_UNAVAILABLE):
+            await b.pods.end_the_gone()
+        assert list(await b.calls.calls_of("a")) == ["c0"]
+        assert [record["call"] for record in pods.records("b", kind="terminal")] == ["c1"]

@@ -1,11 +1,13 @@
 """`sidegate check`: every problem at once, exit code 64."""
 
+import asyncio
 import json
 from pathlib import Path
 
 import pytest
 
 from tests.cli.command import HOSTILE, Done, harmless, inside, sidegate
+from tests.e2e.redis_server import redis_server
 
 
 @pytest.fixture
@@ -117,3 +119,21 @@ def test_what_stands_in_the_files_comes_out_harmless(directory: Path) -> None:
     assert done.code == 64
     assert harmless(done.err)
     assert harmless(check(directory, "--json").out)
+
+
+async def test_a_shared_store_is_asked(directory: Path) -> None:
+    """One that serves is said to, with what could not be seen; one that does not is a problem among the others."""
+    async with redis_server(directory / "redis") as server:
+        (directory / "mac.key").write_bytes(b"m" * 32)
+        with (directory / "sidegate.yaml").open("a") as settings:
+            settings.write(f"store: {{valkey: {{url: 'unix:{server.socket}', mac_key_file: mac.key}}}}\n")
+        done, told = await asyncio.to_thread(check, directory), await asyncio.to_thread(check, directory, "--json")
+        assert (done.code, done.err) == (0, "")
+        assert "in order, and the shared store serves\nnot seen: /store/valkey: no pod has used the store" in done.out
+        assert [note for note in json.loads(told.out)["notes"] if "`mac_key_file` cannot be compared" in note]
+        server.kill()
+        (directory / "tokens.yaml").write_text("- {subject: x}\n")
+        done = await asyncio.to_thread(check, directory)
+        assert done.code == 64
+        assert "sidegate: /store/valkey: cannot connect: " in done.err
+        assert "tokens.yaml" in done.err

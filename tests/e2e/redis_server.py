@@ -14,14 +14,15 @@ from pathlib import Path
 from tests.e2e.sidecar import REPO, free_ports
 
 DURABLE = ("--appendonly", "yes", "--appendfsync", "always", "--save", "")
+READY = (b"+PONG", b"-NOAUTH", b"-NOPERM")
 SECONDS = 20.0  # that a server may take to answer
 
 
 @cache
-def binary() -> str:
-    """Path of the server, got by the tool installer."""
+def binary(program: str) -> str:
+    """Path of a server, got by the tool installer."""
     found = subprocess.run(
-        ["bash", str(REPO / "deploy" / "tools.sh"), "redis-server"], capture_output=True, text=True, check=False
+        ["bash", str(REPO / "deploy" / "tools.sh"), program], capture_output=True, text=True, check=False
     )
     assert found.returncode == 0, found.stderr[-2000:]
     return found.stdout.strip()
@@ -30,10 +31,11 @@ def binary() -> str:
 class RedisServer:
     """Start and end it at will; what it has flushed is in `folder`."""
 
-    def __init__(self, folder: Path, *arguments: str, port: int = 0) -> None:
+    def __init__(self, folder: Path, *arguments: str, port: int = 0, program: str = "redis-server") -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self.folder = folder
         self.port = port
+        self.program = program
         self.socket = _short(folder)
         self._arguments = ("--port", str(port), *(arguments or DURABLE))
         self.process: subprocess.Popen[bytes] | None = None
@@ -43,29 +45,44 @@ class RedisServer:
         """Of its socket."""
         return f"unix:{self.socket}"
 
-    async def start(self) -> None:
-        """Start it and wait until it answers."""
+    async def start(self, *more: str, loaded: bool = True) -> None:
+        """Start it with further arguments and wait until it answers, and has read its data unless `loaded` is false."""
         with (self.folder / "redis.log").open("ab") as log:
             self.process = subprocess.Popen(  # noqa: ASYNC220 - it returns at once
-                [binary(), *self._arguments, "--unixsocket", str(self.socket), "--dir", str(self.folder)],
+                [
+                    binary(self.program),
+                    *self._arguments,
+                    "--unixsocket",
+                    str(self.socket),
+                    "--dir",
+                    str(self.folder),
+                    *more,
+                ],
                 stdout=log,
                 stderr=subprocess.STDOUT,
             )
         end = time.monotonic() + SECONDS
-        while not self._answers():
+        answers = READY if loaded else (*READY, b"-LOADING")
+        while not self._answers(answers):
             if self.process.poll() is not None or time.monotonic() > end:
                 raise AssertionError((self.folder / "redis.log").read_text(errors="replace")[-1500:])
             await asyncio.sleep(0.01)
 
     def command(self, *words: str) -> bytes:
         """Say one command as the default user; the raw reply."""
+        return self.commands(words)
+
+    def commands(self, *commands: tuple[str, ...]) -> bytes:
+        """Say commands on one connection, each after the reply to the one before; the raw replies."""
+        replies = b""
         with socket.socket(socket.AF_UNIX) as client:
             client.settimeout(5)
             client.connect(str(self.socket))
-            client.sendall(
-                b"".join([b"*%d\r\n" % len(words), *(b"$%d\r\n%s\r\n" % (len(w.encode()), w.encode()) for w in words)])
-            )
-            return client.recv(1 << 20)
+            for words in commands:
+                said = (b"$%d\r\n%s\r\n" % (len(w.encode()), w.encode()) for w in words)
+                client.sendall(b"".join([b"*%d\r\n" % len(words), *said]))
+                replies += client.recv(1 << 20)
+        return replies
 
     def kill(self, number: signal.Signals = signal.SIGKILL) -> None:
         """Send a signal; wait for the end unless it only stops or continues."""
@@ -76,9 +93,9 @@ class RedisServer:
             self.process.wait(SECONDS)
             self.process = None
 
-    def _answers(self) -> bool:
+    def _answers(self, answers: tuple[bytes, ...]) -> bool:
         with contextlib.suppress(OSError):
-            return self.command("PING").startswith((b"+PONG", b"-NOAUTH", b"-NOPERM"))
+            return self.command("PING").startswith(answers)
         return False
 
 
@@ -88,9 +105,11 @@ def _short(folder: Path) -> Path:
 
 
 @contextlib.asynccontextmanager
-async def redis_server(folder: Path, *arguments: str, port: int = 0) -> AsyncIterator[RedisServer]:
-    """A running server that ends with the block, however it stands then."""
-    server = RedisServer(folder, *arguments, port=port)
+async def redis_server(
+    folder: Path, *arguments: str, port: int = 0, program: str = "redis-server"
+) -> AsyncIterator[RedisServer]:
+    """A running server that ends with the block, however it stands then. `program`: redis-server or valkey-server."""
+    server = RedisServer(folder, *arguments, port=port, program=program)
     await server.start()
     try:
         yield server
