@@ -44,7 +44,9 @@ def unpack(content: bytes, *, most: int = UNPACKED) -> dict[str, bytes]:
     try:
         with tarfile.open(fileobj=io.BytesIO(whole), mode="r:") as archive:
             return _members(archive)
-    except (tarfile.TarError, EOFError, UnicodeError):
+    except ArchiveError:
+        raise
+    except (tarfile.TarError, EOFError, ValueError, OverflowError):
         raise ArchiveError("is no tar archive inside, or one that is cut short") from None
 
 
@@ -53,6 +55,8 @@ def _members(archive: tarfile.TarFile) -> dict[str, bytes]:
     for entry in archive:
         if entry.isdir():
             continue
+        if entry.issparse():  # a few bytes here stand for any number there
+            raise ArchiveError(f"has a sparse member, which no bundle needs: {entry.name[:100]!a}")
         name = entry.name.removeprefix("./").removeprefix("/")
         file = archive.extractfile(entry) if entry.isreg() else None
         if file is None or ".." in name.split("/") or not name.isprintable() or "\\" in name:

@@ -29,11 +29,13 @@ _REMEMBERED = 8  # bundles
 
 
 class BundleError(Exception):
-    """No bundle was written. `problems` are all of the stage that failed, each with its place."""
+    """No bundle was written. `problems` are all of the stage that failed, each with its place. `passing`: of the machine, so that
+    the same content may be in order at the next try."""
 
-    def __init__(self, problems: Sequence[str]) -> None:
+    def __init__(self, problems: Sequence[str], *, passing: bool = False) -> None:
         super().__init__("\n".join(problems))
         self.problems = tuple(problems)
+        self.passing = passing
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

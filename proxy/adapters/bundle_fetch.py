@@ -1,4 +1,4 @@
-"""Bundles from a URL: asked for at intervals, verified, and put into a file that is then a delivery like any other.
+"""Bundles from a URL or a registry: asked for at intervals, verified, and put into a file that is then a delivery like any other.
 
 What is refused never replaces the file, so that the last good one outlives a restart while the server is down.
 """
@@ -11,17 +11,20 @@ from urllib.parse import urlsplit
 
 import aiohttp
 
-from proxy.adapters.archive import PACKED, ArchiveError, replace, unpack
+from proxy.adapters.archive import ArchiveError, replace, unpack
 from proxy.adapters.bundle_check import BundleError
+from proxy.adapters.bundle_http import Fetch, get
+from proxy.adapters.bundle_oci import pull
 from proxy.adapters.bundle_signature import SignatureError
 from proxy.adapters.credentials import CredentialUnavailableError
 from proxy.adapters.opa_cli import OpaFailedError
+from proxy.adapters.plain_url import plain_url
 from proxy.core.layers import LayerError
 from proxy.ports import Clock
 
 SECONDS = 10.0  # for one fetch, in all
 SPREAD = 0.2  # of the interval, either way: pods that started together do not ask together
-_LONGEST_TAG = 1024
+WAYS: Mapping[str, Fetch] = {"https": get, "http": get, "oci": pull}
 
 Verify = Callable[[str, Mapping[str, bytes]], Awaitable[object]]
 
@@ -31,7 +34,7 @@ class BundleFetcher:
     """Layers by name and URL, each fetched into `directory`. `headers` are the credential's, made anew for each request.
 
     `verify` raises SignatureError, LayerError or OpaFailedError; `report` gets the problems that there are, each time they change;
-    `every` in seconds.
+    `every` and `patience`, for one fetch, in seconds.
     """
 
     urls: Mapping[str, str]
@@ -43,6 +46,7 @@ class BundleFetcher:
     every: float
     jitter: Callable[[], float]
     report: Callable[[Sequence[str]], None]
+    patience: float = SECONDS
     _tags: dict[str, str] = field(default_factory=dict)
     _told: list[str] = field(default_factory=list)
 
@@ -82,54 +86,32 @@ class BundleFetcher:
     async def _problem(self, name: str, url: str) -> str | None:
         """Fetch one layer; why it was not taken, if it was not."""
         try:
-            async with asyncio.timeout(SECONDS):
+            async with asyncio.timeout(self.patience):
                 await self._fetch(name, url)
         except (ArchiveError, SignatureError, OpaFailedError, LayerError, CredentialUnavailableError) as error:
             why = str(error)
         except TimeoutError:
-            why = f"did not come within {SECONDS:g} s"
-        except (aiohttp.ClientError, OSError) as error:
+            why = f"did not come within {self.patience:g} s"
+        except (aiohttp.ClientError, OSError, ValueError) as error:  # ValueError: of a host that cannot be one
             why = f"could not be fetched: {_cause(error)}"
+        except Exception as error:  # noqa: BLE001 - whatever a server sent, it is asked again
+            why = f"could not be taken over: {type(error).__name__}"
         else:
             return None
-        return f"{_plain(url)}: {why}"
+        return f"{plain_url(url)}: {why}"
 
     async def _fetch(self, name: str, url: str) -> None:
-        headers = {"Accept-Encoding": "identity", **self.headers()}
-        if self.file(name).exists() and name in self._tags:
-            headers["If-None-Match"] = self._tags[name]
-        # No redirect: whoever could redirect would be sent the credential.
-        async with self.session.get(url, headers=headers, allow_redirects=False) as answer:
-            if answer.status == 304:
-                return
-            if answer.status != 200:
-                raise ArchiveError(f"the server answered with status {answer.status}")
-            content = await _bounded(answer)
-        await self.verify(name, await asyncio.to_thread(unpack, content))
-        await asyncio.to_thread(self._keep, name, content)
-        self._tags.pop(name, None)
-        tag = answer.headers.get("ETag", "")
-        if 0 < len(tag) <= _LONGEST_TAG:
-            self._tags[name] = tag
+        known = self._tags.get(name, "") if self.file(name).exists() else ""
+        came = await WAYS[urlsplit(url).scheme](self.session, url, self.headers(), known)
+        if came is None:
+            return
+        await self.verify(name, await asyncio.to_thread(unpack, came.content))
+        await asyncio.to_thread(self._keep, name, came.content)
+        self._tags[name] = came.tag
 
     def _keep(self, name: str, content: bytes) -> None:
         self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         replace(self.file(name), content, mode=0o600)
-
-
-async def _bounded(answer: aiohttp.ClientResponse) -> bytes:
-    body = bytearray()
-    async for chunk in answer.content.iter_chunked(65536):
-        body += chunk
-        if len(body) > PACKED:
-            raise ArchiveError(f"is larger than {PACKED} bytes")
-    return bytes(body)
-
-
-def _plain(url: str) -> str:
-    """A URL without what may be secret in it."""
-    parts = urlsplit(url)
-    return f"{parts.scheme}://{parts.hostname}{f':{parts.port}' if parts.port else ''}{parts.path}"
 
 
 def _cause(error: Exception) -> str:

@@ -10,6 +10,7 @@ from typing import Any, Protocol
 import aiohttp
 import jwt
 
+from proxy.adapters.plain_url import plain_url
 from proxy.adapters.watched_file import UnusableFileError, WatchedFile
 from proxy.core import strict_json
 from proxy.core.claims import ALGORITHMS
@@ -125,9 +126,9 @@ class UrlKeys:
             self._keys = parse_keys(await self._get())
             self._fetched = self._clock.monotonic()
         except (aiohttp.ClientError, TimeoutError, OSError) as e:
-            self._report(f"keys could not be fetched from {self._url}: {type(e).__name__}")
+            self._report(f"keys could not be fetched from {plain_url(self._url)}: {type(e).__name__}")
         except ValueError as e:
-            self._report(f"keys could not be fetched from {self._url}: the answer {e}")
+            self._report(f"keys could not be fetched from {plain_url(self._url)}: the answer {e}")
         finally:
             self._fetch = None
 

@@ -12,7 +12,8 @@ _ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Registered:
-    """A conversation bound to its principal and agent. `handle_hash` is SHA-256 of the handle, hex. `turns` counts texts.
+    """A conversation bound to its principal and agent. `handle_hash` is SHA-256 of the handle, hex. `turns` counts texts;
+    `quoted`: whether a turn so far has brought something quoted, which is untrusted text.
 
     After `expires_at` it is a tombstone: the same principal may refresh it, and its labels are never lost.
     """
@@ -24,6 +25,7 @@ class Registered:
     registration: Registration
     profile: str | None = None
     turns: int = 0
+    quoted: bool = False
     registered_at: datetime
     expires_at: datetime
 
@@ -41,9 +43,14 @@ def bound(known: Registered | None, wanted: Registered, now: datetime) -> Regist
         return wanted
     if known.principal.id != wanted.principal.id:
         raise Refusal(Code.CONFLICTING_CONVERSATION, "this conversation id belongs to another user")
-    if _workload(known.agent) != _workload(wanted.agent):
+    if workload(known.agent) != workload(wanted.agent):
         raise Refusal(Code.CONFLICTING_CONVERSATION, "this conversation id belongs to another agent")
-    return replace(wanted, turns=max(known.turns, wanted.turns), registered_at=known.registered_at)
+    return replace(
+        wanted,
+        turns=max(known.turns, wanted.turns),
+        quoted=known.quoted or wanted.quoted,
+        registered_at=known.registered_at,
+    )
 
 
 def handle_taken() -> Refusal:
@@ -51,6 +58,6 @@ def handle_taken() -> Refusal:
     return Refusal(Code.CONFLICTING_CONVERSATION, "this handle belongs to another conversation")
 
 
-def _workload(agent: Agent) -> tuple[str | None, str | None, str | None]:
-    """An agent but for its pod, which may be replaced while a conversation goes on."""
+def workload(agent: Agent) -> tuple[str | None, str | None, str | None]:
+    """An agent but for its pod: there are many of one agent, and one may be replaced while a conversation goes on."""
     return agent.namespace, agent.service_account, agent.spiffe_id

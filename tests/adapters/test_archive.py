@@ -1,5 +1,6 @@
 """Bundles as files: the same bytes for the same content, and nothing odd is read."""
 
+import contextlib
 import gzip
 import io
 import os
@@ -29,6 +30,39 @@ def test_what_is_packed_is_unpacked_and_is_the_same_whatever_the_order() -> None
     packed = pack(FILES)
     assert unpack(packed) == FILES
     assert pack(dict(reversed(FILES.items()))) == packed
+
+
+def test_a_member_that_claims_more_than_is_there_is_refused_unread() -> None:
+    """A sparse member of a few bytes would be read as any number of zeros."""
+    member = tarfile.TarInfo("policy/data.json")
+    member.type, member.size = tarfile.GNUTYPE_SPARSE, 0
+    block = bytearray(member.tobuf(format=tarfile.GNU_FORMAT))
+    block[483:495] = b"%011o\0" % (1 << 31)  # the real size that it claims
+    block[148:156] = b"%06o\0 " % (sum(block[:148]) + sum(block[156:]) + 8 * 32)
+    content = gzip.compress(bytes(block) + bytes(1024))
+    with pytest.raises(ArchiveError, match="sparse"):
+        unpack(content)
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        {"GNU.sparse.map": "a,b"},
+        {"GNU.sparse.map": "1"},
+        {"GNU.sparse.size": "9" * 30},
+        {"mtime": "nan"},
+    ],
+    ids=str,
+)
+def test_an_extended_header_that_tarfile_stumbles_over_is_a_sentence_or_nothing(header: dict[str, str]) -> None:
+    """Whoever answers at the URL writes it, before any signature is looked at."""
+    packed = io.BytesIO()
+    with tarfile.open(fileobj=packed, mode="w:gz", format=tarfile.PAX_FORMAT) as file:
+        member = tarfile.TarInfo("a")
+        member.size, member.pax_headers = 1, header
+        file.addfile(member, io.BytesIO(b"x"))
+    with contextlib.suppress(ArchiveError):
+        assert unpack(packed.getvalue()) == {"a": b"x"}
 
 
 def test_names_as_other_tools_write_them_are_the_same_names() -> None:

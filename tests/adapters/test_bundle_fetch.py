@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,32 +20,20 @@ from proxy.adapters.credentials import CredentialUnavailableError
 from proxy.adapters.policy_origin import read_verified
 from proxy.core.layers import team_members
 from tests.adapters.keys import rsa_pair
+from tests.adapters.registry_stub import Answer, StubRegistry, saying, stub_registry
 from tests.adapters.team import REGO, TEAM
 from tests.contracts.opa_server import opa_binary
 
 MEMBERS = team_members("team", {"sidegate/policies/team/team.rego": TEAM.encode()})[1]
 OTHER = team_members("team", {"sidegate/policies/team/team.rego": b"package sidegate.policies.team\n"})[1]
-Answer = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
-
-
-@dataclass(slots=True)
-class Server:
-    """Answers with what it is told to, and notes what it was asked."""
-
-    answer: Answer
-    url: str = ""
-    asked: list[web.BaseRequest] = field(default_factory=list)
-
-    async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
-        self.asked.append(request)
-        return await self.answer(request)
+PATH = "/team.tar.gz"
 
 
 @dataclass(slots=True)
 class Place:
     """A fetcher, its server, and what it reports."""
 
-    server: Server
+    server: StubRegistry
     fetcher: BundleFetcher
     private: Path
     reports: list[list[str]] = field(default_factory=list)
@@ -59,7 +47,11 @@ class Place:
                 return web.Response(status=304)
             return web.Response(body=body, headers=headers)
 
-        self.server.answer = answer
+        self.server.answers[PATH] = answer
+
+    @property
+    def url(self) -> str:
+        return f"{self.server.url}{PATH}"
 
     @property
     def file(self) -> Path:
@@ -81,23 +73,6 @@ class Paced(SystemClock):
             await asyncio.Event().wait()
 
 
-async def absent(_: web.BaseRequest) -> web.StreamResponse:
-    return web.Response(status=404)
-
-
-@contextlib.asynccontextmanager
-async def serving(server: Server) -> AsyncIterator[Server]:
-    runner = web.ServerRunner(web.Server(server.handle))
-    await runner.setup()
-    site = web.TCPSite(runner, "127.0.0.1", 0)
-    await site.start()
-    server.url = f"http://127.0.0.1:{runner.addresses[0][1]}/team.tar.gz"
-    try:
-        yield server
-    finally:
-        await runner.cleanup()
-
-
 @pytest.fixture
 async def place(tmp_path: Path) -> AsyncIterator[Place]:
     private, public = rsa_pair(tmp_path)
@@ -106,9 +81,9 @@ async def place(tmp_path: Path) -> AsyncIterator[Place]:
     def report(problems: Sequence[str]) -> None:
         reports.append(list(problems))
 
-    async with serving(Server(absent)) as server, aiohttp.ClientSession() as session:
+    async with stub_registry() as server, aiohttp.ClientSession() as session:
         fetcher = BundleFetcher(
-            urls={"team": f"{server.url}?secret=1"},
+            urls={"team": f"{server.url}{PATH}?secret=1"},
             directory=tmp_path / "fetched",
             session=session,
             clock=SystemClock(),
@@ -158,10 +133,6 @@ async def endless(request: web.BaseRequest) -> web.StreamResponse:
     return response
 
 
-async def elsewhere(_: web.BaseRequest) -> web.StreamResponse:
-    return web.Response(status=302, headers={"Location": "/elsewhere"})
-
-
 async def hung_up(request: web.BaseRequest) -> web.StreamResponse:
     assert request.transport is not None
     request.transport.abort()
@@ -180,8 +151,8 @@ async def cut(request: web.BaseRequest) -> web.StreamResponse:
 @pytest.mark.parametrize(
     ("answer", "wanted"),
     [
-        (absent, "status 404"),
-        (elsewhere, "status 302"),
+        (saying(404), "status 404"),
+        (saying(302, Location="/elsewhere"), "status 302"),
         (hung_up, "could not be fetched"),
         (cut, "could not be fetched"),
         (endless, f"is larger than {PACKED} bytes"),
@@ -191,17 +162,17 @@ async def test_a_server_that_does_not_give_it_is_told_without_secrets(
     place: Place, answer: Answer, wanted: str
 ) -> None:
     """At a first start that ends it; later what came before stays."""
-    place.server.answer = answer
+    place.server.answers[PATH] = answer
     with pytest.raises(BundleError, match=wanted) as error:
         await place.fetcher.first()
-    assert str(error.value).startswith(f"{place.server.url}: ")
+    assert str(error.value).startswith(f"{place.url}: ")
     assert "secret" not in str(error.value)
     assert "t0ken" not in str(error.value)
     assert not place.file.exists()
     body = await place.signed()
     await place.serve(body)
     await place.fetcher.first()
-    place.server.answer = answer
+    place.server.answers[PATH] = answer
     await place.fetcher.first()
     assert place.file.read_bytes() == body
     assert len(place.reports) == 1
@@ -230,6 +201,60 @@ async def test_a_bad_bundle_never_replaces_a_good_one(place: Place, tmp_path: Pa
     await place.serve(await place.signed(OTHER))
     await place.fetcher.first()
     assert place.reports[-1] == []
+
+
+async def test_a_registry_is_another_way_to_the_same_end(place: Place) -> None:
+    """Verified, kept, known by its digest; what is not signed is refused, and the good one stays."""
+    body, registry = await place.signed(), place.server
+    place.fetcher.urls = {"team": registry.address}
+    registry.hold(body)
+    await place.fetcher.first()
+    assert place.file.read_bytes() == body
+    assert registry.asked[0].headers["Authorization"] == "Bearer t0ken"
+    await place.fetcher.first()
+    assert [line.split()[0] for line in registry.lines] == ["GET", "GET", "HEAD"]
+    assert place.reports == []
+    registry.hold(pack(OTHER))
+    await place.fetcher.first()
+    assert place.file.read_bytes() == body
+    ((told,),) = place.reports
+    assert told.startswith(f"{registry.address}: is not signed, and")
+    place.file.unlink()
+    registry.hold(body)
+    await place.fetcher.first()
+    assert place.file.read_bytes() == body, "a known one whose file is gone is asked for again"
+    assert place.reports[-1] == []
+
+
+async def test_a_server_that_takes_its_time_is_not_waited_for(place: Place) -> None:
+    """The whole way counts, also that by a registry's token service."""
+    gone = asyncio.Event()
+
+    async def slow(request: web.BaseRequest) -> web.StreamResponse:
+        await gone.wait()
+        return web.Response()
+
+    place.fetcher.patience = 0.2
+    place.server.answers |= {PATH: slow, "/token": slow}
+    challenge = saying(401, WWW_Authenticate=f'Bearer realm="{place.server.url}/token"')
+    place.server.answers["/v2/team/p/manifests/stable"] = challenge
+    place.fetcher.urls = {"team": place.url, "other": place.server.address}
+    async with asyncio.timeout(4):
+        with pytest.raises(BundleError) as error:
+            await place.fetcher.first()
+    gone.set()
+    assert [problem.rpartition(": ")[2] for problem in error.value.problems] == ["did not come within 0.2 s"] * 2
+    assert "GET /token" in place.server.lines
+
+
+async def test_a_host_that_cannot_be_one_is_a_problem_like_any_other(place: Place) -> None:
+    """A registry says where a layer is; no word of its ends the polls."""
+    place.fetcher.urls = {"team": place.server.address}
+    place.server.hold(b"x")
+    moved = saying(302, Location=f"https://{'a' * 64}.example/x")
+    place.server.answers |= {path: moved for path in place.server.answers if "/blobs/" in path}
+    with pytest.raises(BundleError, match="could not be fetched"):
+        await place.fetcher.first()
 
 
 async def test_a_credential_that_is_not_there_is_a_problem_and_nothing_is_asked(place: Place) -> None:

@@ -19,6 +19,7 @@ from tests.contracts.key_server import Answer, KeyServer, key_server
 from tests.contracts.tokens import EC_KEY, ED_KEY, OTHER_KEY, RSA_KEY, ManualClock, key_set, public
 
 ONE = key_set(public(EC_KEY, "k1"))
+WAIT = 2.0  # seconds, the deadline of a fetch
 BOTH = key_set(public(EC_KEY, "k1"), public(OTHER_KEY, "k2"))
 
 
@@ -29,7 +30,7 @@ class Fetched:
         self.server = server
         self.clock = ManualClock()
         self.reports: list[str] = []
-        self.keys = UrlKeys(server.url, session, self.clock, wait=0.5, report=self.reports.append)
+        self.keys = UrlKeys(server.url, session, self.clock, wait=WAIT, report=self.reports.append)
 
     async def ids(self, key_id: str | None, algorithm: str = "ES256") -> int:
         return len(await self.keys.find(key_id, algorithm))
@@ -152,9 +153,9 @@ async def test_a_slow_endpoint_costs_its_deadline_once_and_nobody_who_has_keys(f
 
     fetched.server.answer = slow
     fetched.clock.move(REFRESH_AFTER + 1)
-    async with asyncio.timeout(0.4):  # below the endpoint's deadline
+    async with asyncio.timeout(WAIT - 0.5):  # who waited for the endpoint would wait longer
         assert [await fetched.ids("k1") for _ in range(50)] == [1] * 50
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(WAIT + 5):
         assert await fetched.ids("k2") == 0
     assert fetched.reports == [f"keys could not be fetched from {fetched.server.url}: {fetched.reports[0].split()[-1]}"]
 

@@ -40,6 +40,12 @@ def test_a_refresh_keeps_the_first_time_and_the_highest_turn() -> None:
     assert bound(None, later, NOON) == later
 
 
+def test_what_was_quoted_once_stays_quoted() -> None:
+    assert bound(registered("talk", quoted=True), registered("talk"), NOON).quoted
+    assert bound(registered("talk"), registered("talk", quoted=True), NOON).quoted
+    assert not bound(registered("talk"), registered("talk"), NOON).quoted
+
+
 @pytest.mark.parametrize(
     ("changes", "code"),
     [

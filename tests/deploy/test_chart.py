@@ -143,6 +143,12 @@ MISTAKES: dict[str, tuple[Json, str]] = {
     ),
     "a bundle from a server without key": ({"policy": {"bundle": {"url": "https://h/b"}}}, "has to be signed"),
     "a bundle in clear text": ({"policy": {"bundle": {"url": "http://h/b"}}}, "/policy/bundle/url"),
+    "a bundle in a registry without key": ({"policy": {"bundle": {"url": "oci://h/p:1"}}}, "has to be signed"),
+    "a bundle in a registry without tag": ({"policy": {"bundle": {"url": "oci://h/p"}}}, "/policy/bundle/url"),
+    "a team's bundle without key": (
+        {"policy": {"bundle": {"configMap": "c", "teams": {"payments": {"url": "oci://h/p:1"}}}}},
+        "the bundle of team payments comes from a server and has to be signed",
+    ),
     "nobody's tokens": ({"tokens": {}}, "otherwise every conversation is anonymous"),
     "users are reviewers": ({"reviewers": {"secret": "users"}}, "users approve their own calls"),
     "a credential without Secret": ({"credentials": {"crm": {"key": "t", "as": "bearer"}}}, "secret"),

@@ -186,7 +186,7 @@ async def test_an_opa_that_starts_first_finds_what_was_installed(prepared: Rig, 
     """As in a pod: install, then OPA in its own process, then the sidecar, which swaps what OPA reads."""
     with short_directory() as shared:
         bundle, socket = shared / "policy.tar.gz", shared / "opa.sock"
-        prepared.settings["opa"] = {"mode": "external", "address": f"unix:{socket}", "bundle": str(bundle)}
+        prepared.settings["opa"] |= {"mode": "external", "address": f"unix:{socket}", "bundle": str(bundle)}
         prepared.write()
         assert command(prepared, "policy", "install").returncode == 0
         line = [str(opa_binary()), "run", "--server", "--addr", f"unix://{socket}", "--bundle", str(bundle), "--watch"]

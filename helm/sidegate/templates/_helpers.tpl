@@ -40,6 +40,7 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
 {{- fail "policy: set source (policy.yaml) or bundle (what `sidegate policy build` made); without a policy nothing is allowed" -}}
 {{- end -}}
 {{- if and $b.url (not $b.publicKey) }}{{ fail "policy.bundle.publicKey: a bundle from a server has to be signed; name the key" }}{{ end -}}
+{{- range $name, $t := $b.teams }}{{ if and $t.url (not $b.publicKey) }}{{ fail (printf "policy.bundle.publicKey: the bundle of team %s comes from a server and has to be signed; name the key" $name) }}{{ end }}{{ end -}}
 {{- if or $b.configMap $b.url }}yes{{ end -}}
 {{- end }}
 
