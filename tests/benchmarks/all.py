@@ -24,6 +24,7 @@ STEPS = (
     ("conversations", "--many 100000 --rounds 6 --requests 1600", "--many 2000 --rounds 2 --requests 200"),
     ("stores", "--rounds 7 --requests 2000", "--rounds 2 --requests 200"),
     ("startup", "--rounds 5", "--rounds 1"),
+    ("container", "--rounds 5", "--rounds 1"),
     ("tail", "--rounds 6 --requests 1000 --seconds 4", "--rounds 1 --requests 100 --seconds 1"),
     (
         "growth",

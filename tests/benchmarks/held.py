@@ -39,7 +39,7 @@ COLUMNS = {
 
 def limits(held: int) -> dict[str, Any]:
     """Settings under which so many may wait."""
-    names = ("holds_per_principal", "holds_per_agent", "holds")
+    names = ("holds_per_principal", "holds_per_agent", "holds", "new_holds_per_hour")
     return {"limits": dict.fromkeys(names, held + 10) | {"conversations_in_memory": 200_000}, "review_ttl": "30m"}
 
 

@@ -20,6 +20,7 @@ from proxy.adapters.opa import OpaPolicy
 from proxy.adapters.opa_transport import SidecarOpaClient
 from proxy.adapters.store_embedded import EmbeddedStore
 from proxy.adapters.verifiers import verifier
+from proxy.core import decision as decision_reader
 from proxy.core.check import check
 from proxy.core.decision import read_decision
 from proxy.core.identity import present
@@ -97,7 +98,7 @@ def plain(one: Parts) -> Mapping[str, Callable[[], object]]:
         "check against the schema, digest": lambda: check(one.call, one.snapshot, today=today, key=KEY),
         "mask arguments": lambda: masked_arguments(one.checked, KEY),
         "write OPA's input": lambda: one.document(FACTS),
-        "(*) read a decision not seen before": lambda: read_decision.__wrapped__(DECISION),
+        "(*) read a decision not seen before": lambda: decision_reader._read(DECISION),
         "permit": lambda: grant("c" * 32, one.checked, CALLER, decision, one.snapshot),
         "intent record": lambda: intent_record(trail, credential="api"),
         "check the result": lambda: check_result(response, tool, version),

@@ -22,6 +22,7 @@ TINY = {
     "conversations": ("--many 300 --rounds 1 --requests 64", 3),
     "stores": ("--rounds 1 --requests 64", 2),
     "startup": ("--rounds 1", 5),
+    "container": ("--rounds 1", 5),
     "tail": ("--rounds 1 --requests 50 --seconds 1", 3),
     "growth": ("--seconds 1 --top 50 --conversations 200 --held 8", 7),
 }
@@ -35,6 +36,7 @@ SECTIONS = (
     "conversations",
     "stores",
     "startup",
+    "container",
     "tail",
     "growth",
 )

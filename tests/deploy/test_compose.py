@@ -15,16 +15,15 @@ COMPOSE: dict[str, Any] = yaml.safe_load((REPO / "deploy" / "compose.yaml").read
 SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
 
 
-def settings(name: str, tmp_path: Path) -> Settings:
+def settings(name: str) -> Settings:
     """The settings in a config, as the process reads them."""
-    path = tmp_path / f"{name}.yaml"
-    path.write_text(COMPOSE["configs"][name]["content"])
-    return read(path, {})
+    return read(REPO / "deploy" / COMPOSE["configs"][name]["file"], {})
 
 
 def mounts(service: dict[str, Any]) -> set[str]:
     """Names of volumes and host folders that a service mounts."""
-    return {str(volume).split(":/")[0] for volume in service.get("volumes", ())}
+    volumes = service.get("volumes", ())
+    return {volume["source"] if isinstance(volume, dict) else volume.split(":/")[0] for volume in volumes}
 
 
 def test_it_has_an_agent_its_sidecar_opa_store_desk_and_jaeger() -> None:
@@ -82,9 +81,29 @@ def test_what_is_mounted_or_waited_for_is_declared() -> None:
         assert set(service.get("depends_on", ())) <= set(SERVICES)
 
 
-def test_its_settings_are_read_and_say_where_things_are(tmp_path: Path) -> None:
+def test_no_config_or_secret_is_copied_into_a_container() -> None:
+    """Compose 2 copies what is inline or from the environment, and ends with an error where the root is read-only."""
+    for kind in ("configs", "secrets"):
+        assert {tuple(source) for source in COMPOSE[kind].values()} == {("file",)}
+    assert all((REPO / "deploy" / source["file"]).is_file() for source in COMPOSE["configs"].values())
+
+
+def test_a_file_that_is_missing_stops_the_start() -> None:
+    """Docker would make an empty folder of that name, and the sidecar would look for policy in it."""
+    binds = [v for service in SERVICES.values() for v in service.get("volumes", ()) if "SIDEGATE_FILES" in str(v)]
+    assert len(binds) == 4
+    assert [bind["bind"] for bind in binds] == [{"create_host_path": False}] * 4
+
+
+def test_what_one_service_leaves_for_the_next_is_not_in_memory() -> None:
+    """A tmpfs volume is unmounted when its last container ends: `policy` ends before `opa` begins."""
+    assert "run" in mounts(SERVICES["policy"]) & mounts(SERVICES["opa"])
+    assert COMPOSE["volumes"]["run"] == {}
+
+
+def test_its_settings_are_read_and_say_where_things_are() -> None:
     """Secrets and sockets stand in them as they are mounted; the desk is reached by TLS only."""
-    sidecar, desk = settings("sidecar", tmp_path), settings("desk", tmp_path)
+    sidecar, desk = settings("sidecar"), settings("desk")
     store = SERVICES["store"]["command"][SERVICES["store"]["command"].index("--unixsocket") + 1]
     for found in (sidecar, desk):
         assert found.store is not None

@@ -153,6 +153,20 @@ def test_both_programs_run_in_it_without_any_right() -> None:
 @pytest.mark.slow
 @pytest.mark.timeout(1200)
 @built
+@pytest.mark.parametrize("modules", ["proxy.app, proxy.desk", "proxy.cli.policy_build, proxy.cli.check"])
+def test_a_start_compiles_nothing(modules: str) -> None:
+    """Bytecode cannot be written when it runs, and the base's standard library has none: each start would compile it anew."""
+    command = container(["/opt/sidegate/bin/python", "-v", "-c", f"import proxy.cli.main, {modules}"])
+    done = subprocess.run(command, cwd=REPO, capture_output=True, text=True, check=False, timeout=60)
+    assert done.returncode == 0, done.stderr[-2000:]
+    read = re.findall(r"^# code object from '?([^'\n]+)", done.stderr, re.MULTILINE)
+    assert len([path for path in read if path.endswith(".pyc")]) > 150
+    assert [path for path in read if path.endswith(".py")] == []
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1200)
+@built
 async def test_a_call_is_decided_in_it(tmp_path: Path) -> None:
     """Single mode, the default command: OPA supervised inside, one call executed, one refused; SIGTERM ends it with 0."""
     upstream = Upstream()
@@ -201,6 +215,7 @@ def write_settings(folder: Path, upstream: int, agent: int, review: int, probe: 
         "tokens": {"file": "tokens.yaml"},
         "reviewers": {"file": "reviewers.yaml"},
         "credentials": {"api": {"bearer_file": "token"}},
+        "opa": {"deadline": "10s"},  # the machine may be busy
     }
     (folder / "catalog").mkdir()
     for name, content in (("catalog/tools", json.loads(catalog)), ("policy", policy), ("sidegate", settings)):

@@ -10,7 +10,7 @@ import signal
 import subprocess
 import sys
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from tests.pod.cgroups import MemoryGroup, memory_group
@@ -89,10 +89,7 @@ class Kubelet:
         """Volumes, then one container after another. Raises StuckError, MissingError (of a volume)."""
         self.volumes.make()
         for spec in containers(self.pod, self.images, self.facts):
-            one = Container(spec=spec, log=self.folder / f"{spec.name}.log", pid_file=self.folder / f"{spec.name}.pid")
-            one.memory = memory_group(spec.name, spec.memory) if spec.memory else None
-            self.containers[spec.name] = one
-            self._run(one)
+            one = self._begin(spec)
             if spec.init and not spec.sidecar:
                 if code := await asyncio.to_thread(_process(one).wait, patience):
                     raise StuckError(f"init container {spec.name} ended with {code}:\n{one.said()[-3000:]}")
@@ -128,6 +125,13 @@ class Kubelet:
             command, cwd=REPO, capture_output=True, text=True, check=False, timeout=60, input=text or None
         )
 
+    def beside(self, like: str, name: str, argv: list[str], mounts: list[Tree]) -> Container:
+        """Another program in a container like that one: its image, user, network and memory limit, these mounts alone. Nobody
+        probes it or starts it again; it ends with the pod."""
+        (found,) = [spec for spec in containers(self.pod, self.images, self.facts) if spec.name == like]
+        spec = replace(found, name=name, argv=argv, mounts=mounts, probes={}, init=True, sidecar=False)
+        return self._begin(spec)
+
     @property
     def ready(self) -> bool:
         """Whether all containers that have a readiness probe are, and the others run."""
@@ -146,6 +150,13 @@ class Kubelet:
                 await asyncio.to_thread(one.process.wait)
             if one.memory is not None:
                 await asyncio.to_thread(one.memory.close)
+
+    def _begin(self, spec: Contained) -> Container:
+        one = Container(spec=spec, log=self.folder / f"{spec.name}.log", pid_file=self.folder / f"{spec.name}.pid")
+        one.memory = memory_group(spec.name, spec.memory) if spec.memory else None
+        self.containers[spec.name] = one
+        self._run(one)
+        return one
 
     def _run(self, one: Container) -> None:
         one.pid_file.unlink(missing_ok=True)

@@ -6,27 +6,17 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.world import tool
+from tests.benchmarks import container
 from tests.pod import image
 from tests.pod.conftest import Pods
 from tests.pod.kubelet import Container
-from tests.pod.rig import PodRig, Wanted
+from tests.pod.rig import Wanted
 
-TOOLS, GRANTS = 200, 10_000
 MIB = 1 << 20
 # Bounds with about a quarter of margin over what was measured; tests/pod/README.md holds the figures.
 PROXY_MIB, OPA_MIB, IMAGE_MIB = 120, 175, 420
 READY_SECONDS = 2.0  # proxy's process to ready, with the shipped policies
-
-
-def large(pod: PodRig) -> None:
-    """200 tools, 50 roles for each."""
-    schema = {"method": "GET", "path": "/stock/{sku}"}
-    pod.catalog["tools"] += [
-        tool(f"get_{n}", "inventory", "read", schema) for n in range(TOOLS - len(pod.catalog["tools"]))
-    ]
-    roles: dict[str, object] = {name: {} for name in ("buyer", *(f"role-{n}" for n in range(GRANTS // TOOLS - 1)))}
-    pod.policy["grants"]["tools"] = {entry["name"]: roles for entry in pod.catalog["tools"]}
+SLACK = 3  # a machine on which other tests run: 1.5 s were measured at a load of 14 on 2 cores, 0.4 s on an idle one
 
 
 def resident(one: Container) -> float:
@@ -48,7 +38,7 @@ def peak(one: Container) -> float:
 async def test_memory_of_a_large_pod_stays_within_the_charts_limits(pods: Pods, form: str) -> None:
     """Idle, after 500 calls, and after a change of policy, which is checked by an `opa check` in the proxy's container."""
     pod = await pods(Wanted(example=form))
-    large(pod)
+    container.large(pod)
     pod.put_catalog()
     await asyncio.to_thread(pod.put_policy)
     await pod.start()
@@ -81,19 +71,16 @@ async def test_memory_of_a_large_pod_stays_within_the_charts_limits(pods: Pods, 
 
 
 async def test_the_proxy_is_ready_in_time(pods: Pods) -> None:
-    """From its process to the first ready probe; the best of three, since other tests may run beside this one."""
-    taken = []
-    for _ in range(3):
-        pod = await pods()
-        await pod.start()
-        begun = pod.sidegate.pid_file.stat().st_mtime
-        seen = next(line for line in pod.sidegate.said().splitlines() if '"message":"ready"' in line)
-        assert seen
-        agent = pod.kubelet.containers["agent"].pid_file.stat().st_mtime
-        taken.append(agent - begun)
-        await pod.kubelet.close()
-    print(f"process to ready: {min(taken):.2f} s")
-    assert min(taken) < READY_SECONDS
+    """From process 1 of its container to the first good probe, with an empty state and again; the best, since other tests may
+    run beside this one. The bare forward in the same image is printed beside it: only a ratio says much of a busy machine."""
+    pod = await pods()
+    yardstick = await container.bare(pod)
+    starts = [await container.first_start(pod)]
+    starts += [await container.next_start(pod) for _ in range(2)]
+    for taken in (yardstick, *starts):
+        print(", ".join(f"{name} {value:.2f}" for name, value in taken.items()))
+    assert min(taken["ready_s"] for taken in starts) < READY_SECONDS * SLACK
+    assert max(taken["rss_mib"] for taken in starts) < PROXY_MIB
 
 
 def test_the_image_is_not_larger_than_stated() -> None:
