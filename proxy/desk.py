@@ -52,6 +52,7 @@ async def _bind(settings: Settings, kept: Kept, stack: AsyncExitStack) -> None:
     session = await stack.enter_async_context(aiohttp.ClientSession(cookie_jar=aiohttp.DummyCookieJar()))
     listeners, observed = Listeners(), instruments(settings.variables, SystemClock())
     stack.push_async_callback(observed.close)
+    in_background(observed.lag.watch(), stack)
     stack.push_async_callback(listeners.close)
     observed.watch(_readings(settings, kept))
     review = ReviewPort(

@@ -163,6 +163,8 @@ class Pipeline:
                 break  # policy says the same again to the very same yes
             approval = given
         checked, snapshot = limits.known(trail.checked), limits.known(trail.snapshot)
+        # Again: it may have been thrown while facts were asked for, or policy. From here on nothing is waited for but the intent.
+        limits.refuse_stopped(self.conversations.stopped(trail.caller, checked))
         return grant(trail.call_id, checked, trail.caller, decision, snapshot, trail.approval)
 
     async def _judge(self, trail: Trail, call: ToolCall, approval: Approval | None) -> Decision:
@@ -209,12 +211,15 @@ class Pipeline:
         return refusal if tool.name in seen else limits.untaught(refusal)
 
     async def _with_resources(self, trail: Trail, checked: CheckedCall, facts: Facts) -> Facts:
-        """Whose the named records are, by the sources that the catalog declares."""
+        """Whose the named records are, by the sources that the catalog declares. Nobody can make us ask them: that is work of the
+        upstream's, done with our credential; without an owner policy says no."""
         found = []
         for record in named_records(checked):
             source = limits.known(trail.snapshot).catalog.resources.get(record.type)
             found.append(
-                record if source is None else await self.facts.resource(source, record.argument, record.id, trail.trace)
+                record
+                if source is None or not limits.known(trail.caller).registered
+                else await self.facts.resource(source, record.argument, record.id, trail.trace)
             )
         return replace(facts, resources=tuple(found)) if found else facts
 
@@ -234,6 +239,8 @@ class Pipeline:
             trail.took("hold", self.clock.monotonic() - asked)
         if review.status is not ReviewStatus.PENDING:
             self.telemetry.resolved(trail, review)
+        if not review.status.open:
+            self.held.pop(review.id, None)
         return approval_of(review)
 
     async def _executed(self, trail: Trail, permit: Permit) -> Result:

@@ -43,7 +43,8 @@ class Attestations(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Turn:
-    """What the application says of one turn: the user's own words, what is quoted in them, and who vouches for it."""
+    """What the application says of one turn: the user's own words, what is quoted in them (pasted, attached: the conversation
+    counts as having read untrusted text from then on), and who vouches for it."""
 
     text: str | None = None
     quoted: str | None = None
@@ -118,6 +119,7 @@ class Registrar:
             registration=Registration.CLAIMED if self.attestations is None else Registration.ATTESTED,
             profile=None if before is None else before.profile,
             turns=0 if before is None else before.turns,
+            quoted=before is not None and before.quoted,
             registered_at=now if before is None else before.registered_at,
             expires_at=expires_at,
         )
@@ -134,6 +136,7 @@ class Registrar:
             registration=Registration.ATTESTED if attested else Registration.CLAIMED,
             profile=turn.profile or draft.profile,
             turns=turns,
+            quoted=draft.quoted or turn.quoted is not None,
         )
         return await self.identify.conversations.register(draft)
 

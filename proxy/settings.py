@@ -5,12 +5,13 @@ The only module that reads the environment. An override names a path: `SIDEGATE_
 
 import os
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from proxy.adapters.yaml_file import load_yaml
 from proxy.core.duration import seconds
+from proxy.core.oci_reference import SCHEME, read_reference
 from proxy.core.schemas import compile_schema
 from proxy.core.settings_schema import SCHEMA
 from proxy.settings_values import Bundle, Issuer, Limits, Listen, Opa, Settings, Tokens, Valkey, is_url
@@ -18,6 +19,7 @@ from proxy.settings_values import Bundle, Issuer, Limits, Listen, Opa, Settings,
 __all__ = ["Bundle", "Issuer", "Limits", "Listen", "Opa", "Settings", "SettingsError", "Tokens", "Valkey", "read"]
 
 PREFIX = "SIDEGATE_"
+_SAFE_URL = r"https://|http://(127\.0\.0\.1|localhost|\[::1\])(:|/|$)"  # nobody between can change what comes
 
 
 class SettingsError(Exception):
@@ -149,7 +151,7 @@ def _valkey(given: Mapping[str, Any], base: Path) -> Valkey:
 
 def _bundle(given: Mapping[str, Any], base: Path) -> Bundle:
     def place(value: str) -> str:
-        return value if is_url(value) else str(_path(value, base))
+        return value if "://" in value else str(_path(value, base))
 
     fields = {**given, "platform": place(given["platform"])}
     fields["teams"] = {name: place(value) for name, value in given.get("teams", {}).items()}
@@ -187,6 +189,8 @@ def _listen(given: str | Mapping[str, Any], base: Path) -> Listen:
 
 
 def _path(given: str, base: Path) -> Path:
+    if "\0" in given:
+        raise ValueError("a path that holds a null character names no file")
     return (base / Path(given).expanduser()).absolute()
 
 
@@ -219,6 +223,11 @@ def _contradictions(settings: Settings) -> list[str]:
             (i.jwks_url is None) == (i.jwks_file is None)
             for i in (*settings.tokens.issuers, *settings.reviewers.issuers)
         ),
+        "/tokens/issuers, /reviewers/issuers: jwks_url: with plain http to another host, whoever stands between chooses the keys "
+        "and can be anybody; use https": any(
+            i.jwks_url is not None and re.match(_SAFE_URL, i.jwks_url) is None
+            for i in (*settings.tokens.issuers, *settings.reviewers.issuers)
+        ),
         "/reviewers/issuers: an (issuer, audience) pair that /tokens accepts, too": bool(
             {(i.issuer, i.audience) for i in settings.reviewers.issuers}
             & {(i.issuer, i.audience) for i in settings.tokens.issuers}
@@ -240,7 +249,7 @@ def _delivery_problems(settings: Settings) -> list[str]:
             bool(bundle.urls) and bundle.key is None
         ),
         "/bundle: plain http to another host can be read and changed under way; use https": any(
-            re.match(r"https://|http://(127\.0\.0\.1|localhost|\[::1\])(:|/|$)", url) is None
+            re.match(r"https://|oci://|http://(127\.0\.0\.1|localhost|\[::1\])(:|/|$)", url) is None
             for url in bundle.urls.values()
         ),
         f"/bundle/credential: there is no {bundle.credential} under credentials": (
@@ -248,7 +257,19 @@ def _delivery_problems(settings: Settings) -> list[str]:
         ),
         "/bundle/every: at least 1s": bundle.every < 1.0,
     }
-    return [sentence for sentence, broken in rules.items() if broken]
+    return [*(sentence for sentence, broken in rules.items() if broken), *_place_problems(bundle)]
+
+
+def _place_problems(bundle: Bundle) -> Iterator[str]:
+    for name, place in bundle.layers.items():
+        where = "/bundle/platform" if name == "platform" else f"/bundle/teams/{name}"
+        if "://" in place and not is_url(place):
+            yield f"{where}: is a file's path, an https:// URL, or oci://REGISTRY/REPOSITORY:TAG"
+        try:
+            if place.startswith(SCHEME):
+                read_reference(place)
+        except ValueError as e:
+            yield f"{where}: {e}"
 
 
 def _store_problems(store: Valkey | None) -> list[str]:

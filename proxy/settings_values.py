@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from proxy.core.hold_rules import HoldLimits
 
@@ -48,7 +49,8 @@ class Opa:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Bundle:
-    """Policy that was built elsewhere. Each layer is a file's absolute path or a URL; `every` in seconds between looks at URLs."""
+    """Policy that was built elsewhere. Each layer is a file's absolute path or a URL (https, oci); `every` in seconds between looks
+    at URLs."""
 
     platform: str
     teams: Mapping[str, str] = field(default_factory=dict)
@@ -76,7 +78,7 @@ class Issuer:
     jwks_url: str | None = None
     jwks_file: Path | None = None
     algorithms: tuple[str, ...] = ("RS256", "ES256")
-    claims: Mapping[str, str] = field(default_factory=dict)
+    claims: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -160,4 +162,4 @@ class Settings:
 
 def is_url(place: str) -> bool:
     """Whether a layer is fetched."""
-    return place.startswith(("https://", "http://"))
+    return place.startswith(("https://", "http://", "oci://"))

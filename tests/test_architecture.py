@@ -35,7 +35,7 @@ LAYERS = {
     "telemetry": {"errors", "model", "core", "ports", "adapters"},
     "server": {"errors", "model", "core", "ports", "pipeline", "register", "wire", "settings"},
     "reports": {"errors", "core", "adapters"},
-    "stores": {"ports", "adapters", "settings"},
+    "stores": {"errors", "ports", "adapters", "settings"},
     "desk": {"adapters", "server", "settings", "stores", "telemetry"},
     "sidecar": {"core", "stores", "pipeline", "settings", "adapters", "server", "telemetry"},
     "app": {

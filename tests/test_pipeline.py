@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from proxy.errors import Code, Ran, Refusal
-from proxy.model import Dialect, Effect, Response, Status, ToolCall, UnreadableCall
+from proxy.model import Dialect, Effect, Presented, Response, Status, ToolCall, UnreadableCall
 from tests.contracts.line import (
     ADA,
     ALLOW,
@@ -54,6 +54,7 @@ async def test_an_allowed_call_takes_every_step_in_order(line: Line) -> None:
         "calls.reserve",
         "facts.resource",
         "policy.decide",
+        "conversations.stopped",
         "calls.commit",
         "executor.execute",
         "calls.settle",
@@ -132,6 +133,26 @@ async def test_a_stop_switch_refuses_before_policy_is_asked(line: Line) -> None:
     await line.store.conversations.throw({"scope": "tool", "name": "get_capacity", "by": "op"}, standing=True)
     assert refusal(await line.handle()).code is Code.STOPPED
     assert line.policy.asked == []
+
+
+@pytest.mark.parametrize("step", ["facts.resource", "policy.decide"])
+async def test_a_stop_that_is_thrown_while_a_call_is_being_decided_counts(line: Line, step: str) -> None:
+    """Who was told that it stands sees nothing sent after that."""
+    stop = line.stop(step)
+    task = line.begin()
+    await stop.reached.wait()
+    await line.store.conversations.throw({"scope": "all", "by": "op"}, standing=True)
+    stop.go.set()
+    assert refusal(await task).code is Code.STOPPED
+    assert line.upstreams.permits == []
+
+
+async def test_nobody_makes_us_ask_whose_a_record_is(line: Line) -> None:
+    """It would be the upstream's work, done with our credential. Policy is shown the record, without an owner."""
+    await line.handle(presented=Presented())
+    assert "facts.resource" not in line.steps
+    (asked,) = line.policy.asked
+    assert [(r["id"], r["owner"]) for r in asked["resources"]] == [("s1", None)]
 
 
 async def test_a_failed_result_is_the_tools_failure_and_the_call_ran(line: Line) -> None:

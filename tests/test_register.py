@@ -187,3 +187,12 @@ def test_a_turn_is_read_as_it_is() -> None:
     assert read_turn(b"{}") == Turn()
     text = b'{"text": "a", "quoted": "b", "profile": "p", "attestation": "j"}'
     assert read_turn(text) == Turn(text="a", quoted="b", profile="p", attestation="j")
+
+
+async def test_quoted_text_is_remembered_at_registration_and_at_every_later_turn(office: Office) -> None:
+    handle, registered = await office.put(text="hello")
+    assert not registered.quoted
+    later = await office.registrar.add_request("c1", Presented(handle=handle), b'{"text": "see", "quoted": "a mail"}')
+    assert later.quoted
+    _, again = await office.put(text="more")
+    assert again.quoted

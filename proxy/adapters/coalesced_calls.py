@@ -14,13 +14,12 @@ from proxy.adapters.again import again_and_again
 from proxy.core.identity import ANONYMOUS
 from proxy.core.tool import CheckedCall
 from proxy.earlier import Outcome
-from proxy.errors import Code, Ran, Refusal
+from proxy.errors import Ran, Refusal
 from proxy.model import Caller, Facts
 from proxy.ports import Calls, Clock
 
 PER_SECOND = 50
 WINDOW = 1.0  # seconds
-_UNREAD = frozenset({Code.INVALID_JSON, Code.INVALID_CALL, Code.TOO_LARGE})
 
 
 class CoalescedCalls:
@@ -86,12 +85,10 @@ class CoalescedCalls:
 
 
 def _of_nobody(terminal: Mapping[str, Any]) -> bool:
-    """Whether a call could not be read, or was refused to somebody who is not known: what anybody can send."""
+    """Whether a call was refused to somebody who is not known, or before anybody was: what whoever reaches the port can send."""
     principal = terminal["principal"]
-    if principal is None:
-        return terminal["code"] in _UNREAD
     refused = terminal["outcome"] == Outcome.REFUSED and terminal["ran"] == Ran.NO
-    return bool(refused and principal["id"] == ANONYMOUS.id)
+    return bool(refused and (principal is None or principal["id"] == ANONYMOUS.id))
 
 
 def _shortened(terminal: Mapping[str, Any]) -> dict[str, Any]:

@@ -104,7 +104,8 @@ class HttpConnection(asyncio.Protocol):
         keep = False
         try:
             answer = await self._waiter
-            keep = self._keep_alive
+            # Who answers before it has read all may take the rest of this request for the beginning of the next.
+            keep = self._keep_alive and not self._transport.get_write_buffer_size()
         finally:
             self._timer.cancel()
             self._waiter = None

@@ -24,19 +24,18 @@ class HttpFacts:
         self._seconds = seconds
 
     async def resource(self, source: ResourceSource, argument: str, record_id: str, trace: SpanContext) -> Resource:
-        """One look-up, no retry. 404 means nobody's. Raises Refusal facts_unavailable."""
+        """One look-up, no retry. 404 means nobody's. Raises Refusal facts_unavailable, and invalid_arguments for an id that no
+        path can hold: sent again unchanged it fails again."""
         if source.upstream.kind != "http":
             raise _unavailable(source, "its fact source is not HTTP")
         try:
-            target = path(source.path, {"id": record_id})
+            target = _target(source, argument, record_id)
             credential = self._credentials.get(source.upstream.credential)
             answer = await self._exchange.send(self._outbound(source, target, trace, credential))
         except CredentialUnavailableError as e:
             raise _unavailable(source, "the credential for it is not available", str(e)) from None
         except FaultError as fault:
             raise _unavailable(source, "the look-up failed", str(fault)) from None
-        except Refusal as refusal:
-            raise _unavailable(source, "its id cannot be looked up", refusal.message) from None
         if credential is not None and credential.echoed_in(answer.body):
             raise _unavailable(source, "the answer contained a credential")
         owner, tenant = _whose(source, answer)
@@ -52,6 +51,16 @@ class HttpFacts:
             cap=_CAP,
             deadline=asyncio.get_running_loop().time() + self._seconds,
         )
+
+
+def _target(source: ResourceSource, argument: str, record_id: str) -> str:
+    try:
+        return path(source.path, {"id": record_id})
+    except Refusal as refusal:
+        if refusal.code is not Code.INVALID_ARGUMENTS:
+            raise _unavailable(source, "its id cannot be looked up", refusal.message) from None
+        message = f"{argument} names no {source.type}: an id must not be empty nor hold a '.' or '..' as a part"
+        raise Refusal(Code.INVALID_ARGUMENTS, message, fix=f"change {argument} to the id of a {source.type}") from None
 
 
 def _whose(source: ResourceSource, answer: Response) -> tuple[str | None, str | None]:

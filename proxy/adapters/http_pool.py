@@ -56,6 +56,8 @@ class ConnectionPool:
         return await self._ask(await self._new(request.deadline), request, sending)
 
     async def _ask(self, connection: HttpConnection, request: Request, sending: Callable[[], None]) -> HttpAnswer:
+        if not connection.usable:  # it was lost as it opened: nothing can have been sent
+            raise ConnectionFault("closed")
         sending()
         answer = await connection.exchange(request)
         self._take_back(connection, asyncio.get_running_loop())

@@ -73,7 +73,7 @@ class Journal:
             try:
                 end = _last(directory, chain, expect)
                 limits = Limits(size=segment_bytes, age=segment_age)
-                copier = Copier(copy) if copy is not None else None
+                copier = Copier(copy, clock) if copy is not None else None
                 lines = copier.put if copier is not None else None
                 writer = ChainWriter(directory, chain, clock, limits, end=end, sync=sync, copy=lines)
                 undo.callback(writer.close)

@@ -23,6 +23,10 @@ FORBIDDEN_BUILTINS = frozenset(
         "providers.aws.sign_req",
         "rego.parse_module",
         "trace",
+        "internal.print",  # `print` would write arguments into the log
+        "print",
+        "json.match_schema",  # a remote $ref in a schema is fetched
+        "json.verify_schema",
     }
 )
 NOTHING: Mapping[str, str] = {}  # all that an OPA process gets to see of our environment
@@ -71,7 +75,10 @@ async def run_opa(
         if process.returncode is None:
             process.kill()
             await process.wait()
-    return Said(code=process.returncode or 0, out=out, err=err)
+    code = process.returncode or 0
+    if code < 0:  # killed, for want of memory perhaps: it has said nothing of what it was asked
+        raise OpaFailedError(f"opa {arguments[0]} was ended by signal {-code}")
+    return Said(code=code, out=out, err=err)
 
 
 async def capabilities(opa: Path, directory: Path) -> bytes:

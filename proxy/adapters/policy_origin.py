@@ -90,24 +90,28 @@ class BundleOrigin:
 
     async def content(self) -> PolicyContent:
         """See Origin. All layers are looked at, so that the problems of all are told."""
-        layers, problems = list[Layer](), list[str]()
+        layers, problems, passing = list[Layer](), list[str](), False
         for name, members in (
             await asyncio.to_thread(settled, self._read, BundleError(["the policy keeps changing while it is read"]))
         ).items():
-            found, why = (None, [members]) if isinstance(members, str) else await self._layer(name, members)
-            layers += [] if found is None else [found]
-            problems += [f"{self.files[name]}: {problem}" for problem in why]
+            try:
+                layers.append(await self._layer(name, members))
+            except BundleError as error:
+                problems += [f"{self.files[name]}: {problem}" for problem in error.problems]
+                passing = passing or error.passing
         if problems:
-            raise BundleError(problems)
+            raise BundleError(problems, passing=passing)
         return self._together(layers)
 
-    async def _layer(self, name: str, members: Mapping[str, bytes]) -> tuple[Layer | None, list[str]]:
+    async def _layer(self, name: str, members: Mapping[str, bytes] | str) -> Layer:
+        if isinstance(members, str):
+            raise BundleError([members])
         try:
-            return await read_verified(name, members, self.opa, self.shipped, self.key), []
+            return await read_verified(name, members, self.opa, self.shipped, self.key)
         except (SignatureError, OpaFailedError) as error:
-            return None, [str(error)]
+            raise BundleError([str(error)], passing=isinstance(error, OpaFailedError)) from error
         except LayerError as error:
-            return None, list(error.problems)
+            raise BundleError(error.problems) from error
 
     def _together(self, layers: list[Layer]) -> PolicyContent:
         try:

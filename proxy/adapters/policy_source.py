@@ -82,6 +82,7 @@ class PolicySource:
     layers: Mapping[str, str] = field(default_factory=dict)
     rollback: Pin | None = None
     fetcher: BundleFetcher | None = None  # where layers have URLs
+    _accepted: Assembled | None = field(default=None, init=False, repr=False)  # the last that OPA served as it should
 
     @property
     def rolled_back(self) -> Mapping[str, str] | None:
@@ -96,7 +97,8 @@ class PolicySource:
     async def prepare(self, catalog: Catalog, announce: Callable[[str], None]) -> str:
         """Build the bundle for this catalog, put it in place, and answer its revision once OPA serves it.
 
-        Raises BundleError (nothing changed), or TimeoutError or Refusal policy_unavailable if OPA does not take it over in time.
+        Raises BundleError (the policy before is in its place), or TimeoutError or Refusal policy_unavailable if OPA does not take
+        it over in time, as it may yet do.
         """
         built = await self.builder.build(catalog, today=self.clock.now().date())
         assembled = built.assembled
@@ -104,6 +106,7 @@ class PolicySource:
         await put(assembled, self.output)
         await self.started()
         await self._served(assembled.revision)
+        self._accepted = assembled
         self.modes, self.layers, self.rollback = assembled.settings["policies"], assembled.layers, built.pin
         self.approvers = sorted(approvers_of(assembled.settings))
         self.warnings = (*assembled.warnings, *await asyncio.to_thread(self._noted, built))
@@ -130,13 +133,24 @@ class PolicySource:
                 if self.clock.monotonic() >= deadline:
                     raise
             if self.clock.monotonic() >= deadline:
-                raise TimeoutError("OPA did not take over the new bundle; the policy before it stays in force")
+                raise TimeoutError(
+                    "OPA has not taken over the new bundle yet; until it does, the policy before it decides"
+                )
             await self.clock.sleep(LOOK_EVERY)
         strangers = await self.policy.mismatch()
         if strangers:
-            raise BundleError(
-                [f"policies loaded but not listed, or listed but not loaded: {', '.join(sorted(strangers))}"]
-            )
+            said = f"policies loaded but not listed, or listed but not loaded: {', '.join(sorted(strangers))}"
+            raise BundleError([said, *await self._put_back()])
+
+    async def _put_back(self) -> list[str]:
+        """The policy before, where OPA already serves one that is refused. Until OPA has it, and if it cannot be, nothing is
+        decided: the refused revision is unknown to us."""
+        try:
+            if self._accepted is not None:
+                await put(self._accepted, self.output)
+        except UnusableError as error:
+            return [f"the policy before it could not be put back, so no call is decided: {error}"]
+        return []
 
 
 async def put(assembled: Assembled, output: Path) -> None:
@@ -163,6 +177,7 @@ def policy_problems(
         labels=named.labels,
         tools=named.tools,
         arguments=named.arguments,
+        bounds=named.bounds,
         credentials=credentials,
         places=places(document),
     )

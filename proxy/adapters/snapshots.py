@@ -22,7 +22,8 @@ class SnapshotKeeper:
     `prepare` cross-checks a catalog with the policy, announces the revision, gives the policy to OPA, and returns once OPA
     serves it. What is announced is known to `by_policy` from then on: OPA may answer for it before `prepare` has heard so.
     `report` gets the sentences of a reload that failed, and an empty list after one that did not. `also` are files and
-    directories whose change asks for a reload too: the policy's own settings and modules. `taken` hears of each new snapshot.
+    directories whose change asks for a reload too: the policy's own settings and modules. A new day (UTC) asks for one, too: what
+    has an end may have ended. `taken` hears of each new snapshot.
     """
 
     def __init__(
@@ -94,14 +95,16 @@ class SnapshotKeeper:
             await self.reload()
 
     async def _load(self) -> Snapshot:
-        self._tried = ""
+        self._tried, announced = "", self._announced
         fingerprint = await asyncio.to_thread(self._fingerprint)
         try:
             catalog = await asyncio.to_thread(self._read)
             revision = await self._prepare(catalog, lambda revision: self._announce(catalog, revision))
         except Exception as e:
-            if hasattr(e, "problems"):  # of the content: the same content would have them again
-                self._tried = fingerprint
+            if hasattr(e, "problems"):
+                self._announced = announced  # it is refused, though OPA may serve it
+                if not getattr(e, "passing", False):  # of the content: the same content would have them again
+                    self._tried = fingerprint
             raise
         self._tried = fingerprint
         return Snapshot(catalog=catalog, policy_revision=revision)
@@ -118,7 +121,7 @@ class SnapshotKeeper:
         return build_catalog(parse_files(files), today=self._clock.now().date())
 
     def _fingerprint(self) -> str:
-        digest = hashlib.sha256()
+        digest = hashlib.sha256(self._clock.now().date().isoformat().encode())
         try:
             for path in (path for place in (self._directory, *self._also) for path in _files(place)):
                 digest.update(f"{path}\0".encode("utf-8", "surrogateescape"))

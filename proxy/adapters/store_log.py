@@ -7,6 +7,7 @@ Therefore a fault that lasts (`MAX_FAULT_SECONDS`, or `MAX_BEHIND` records) refu
 """
 
 import asyncio
+import logging
 import sqlite3
 from collections.abc import Mapping
 from contextlib import suppress
@@ -32,6 +33,8 @@ SLICE = 128  # changed entities: encoding them takes the loop about a millisecon
 PERIOD = 1.0  # seconds
 _REPLAY_SLICE = 20_000  # records
 _EVICTIONS = 64  # looked at after each slice, so that no turn of the loop is long
+
+_log = logging.getLogger("sidegate")
 
 
 class StateLog:
@@ -90,7 +93,8 @@ class StateLog:
             self.state.conversation(name)
         seq = self._journal.append(record)
         self.state.apply({**record, "seq": seq})
-        if len(self.state.dirty) >= SLICE and not self._lock.locked():
+        # While the checkpoint fails, `run` tries it once a second: each try encodes all that has changed.
+        if len(self.state.dirty) >= SLICE and self._fault_since is None and not self._lock.locked():
             self._spawn()
         return seq
 
@@ -156,14 +160,18 @@ class StateLog:
                 await self._journal.run_in_writer(lambda: self._checkpoint.write(seq, day, rows))
             except Refusal:  # the journal's fault, which refuses calls by itself and may be over with the next record
                 state.dirty |= changed
-            except sqlite3.Error:
+            except sqlite3.Error as error:
                 state.dirty |= changed
                 if self._fault_since is None:
                     self._fault_since = self._clock.monotonic()
+                    fields = {"error": str(error), "refusing_after_seconds": MAX_FAULT_SECONDS}
+                    _log.warning("the checkpoint of state cannot be written", extra={"fields": fields})
             except asyncio.CancelledError:
                 state.dirty |= changed
                 raise
             else:
+                if self._fault_since is not None:
+                    _log.info("the checkpoint of state is written again")
                 self._fault_since = None
                 self._evict()
 

@@ -23,6 +23,7 @@ _BOOLEAN = {"true": True, "True": True, "TRUE": True, "false": False, "False": F
 _DECIMAL = re.compile(r"[-+]?[0-9]+\Z")
 _BASED = re.compile(r"0o[0-7]+\Z|0x[0-9a-fA-F]+\Z")
 _FLOAT = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?\Z")
+_SURROGATE = re.compile("[\ud800-\udfff]")
 _NOT_FINITE = re.compile(r"[-+]?\.(inf|Inf|INF)\Z|\.(nan|NaN|NAN)\Z")
 
 
@@ -83,8 +84,9 @@ def read_bytes(path: Path) -> bytes:
     return text
 
 
-def parse_yaml(text: bytes, name: str) -> object:
-    """The one document of a text; `name` stands in its errors. Raises YamlError."""
+def parse_yaml(text: bytes, name: str, *, loader: Any = None) -> object:
+    """The one document of a text; `name` stands in its errors. `loader`: PyYAML's, by default the faster that is there. Raises
+    YamlError."""
     try:
         decoded = text.decode()
     except UnicodeDecodeError as e:
@@ -92,7 +94,7 @@ def parse_yaml(text: bytes, name: str) -> object:
         column = e.start - text.rfind(b"\n", 0, e.start)
         raise YamlError([f"{name}:{line}:{column}: is not UTF-8"]) from None
     try:
-        return _Reader(decoded, name).document()
+        return _Reader(decoded, name, loader or _LOADER).document()
     except yaml.MarkedYAMLError as e:
         mark = e.problem_mark or e.context_mark
         where = f"{mark.line + 1}:{mark.column + 1}" if mark else "1:1"
@@ -106,8 +108,8 @@ def parse_yaml(text: bytes, name: str) -> object:
 class _Reader:
     """Builds one document from parser events, so that nothing of YAML 1.1's resolver takes part."""
 
-    def __init__(self, text: str, name: str) -> None:
-        self._events: Iterator[Any] = iter(yaml.parse(text, Loader=_LOADER))
+    def __init__(self, text: str, name: str, loader: Any) -> None:
+        self._events: Iterator[Any] = iter(yaml.parse(text, Loader=loader))
         self._name = name
         self._anchors: dict[str, tuple[Any, int]] = {}
         self._nodes = 0
@@ -177,6 +179,8 @@ class _Reader:
 
     def _scalar(self, event: Any) -> Any:
         text: str = event.value
+        if _SURROGATE.search(text):  # PyYAML's own parser takes the escape `\uD800`, libyaml does not
+            self._fail(event, "half of a surrogate pair is no character")
         if not event.implicit[0]:
             return text
         if text in _NULL:

@@ -4,12 +4,15 @@ import argparse
 import asyncio
 import gc
 import logging
+import resource
 import sys
 from collections.abc import Coroutine
 from typing import Any
 
 from proxy.cli.common import OK, UNREACHABLE, USAGE, Failure, read_settings, settings_argument
 from proxy.settings import SettingsError
+
+_DESCRIPTORS = 65_536
 
 
 def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -57,6 +60,7 @@ def _served(args: argparse.Namespace) -> int:
     from proxy.telemetry import logs
 
     logs.configure(args.log_level.upper(), sys.stderr)
+    _more_descriptors()
     try:
         settings = read_settings(args)
         _run(desk.serve_desk(settings) if args.desk else app.serve(settings))
@@ -67,6 +71,14 @@ def _served(args: argparse.Namespace) -> int:
     except (UnusableError, JournalError, OpaStartError, UnusableFileError, ValueError) as e:
         raise Failure(str(e), exit_code=USAGE) from None
     return OK
+
+
+def _more_descriptors() -> None:
+    """A held call keeps its connection open: use what the system lets a process have, where the usual 1,024 are not enough."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = _DESCRIPTORS if hard == resource.RLIM_INFINITY else min(hard, _DESCRIPTORS)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 def _run(work: Coroutine[Any, Any, None]) -> None:

@@ -1,7 +1,7 @@
 """What must fit together inside one tool entry: request and arguments, roles and arguments, versions and their upgrades."""
 
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 from proxy.core.catalog_entry import Entry
@@ -58,17 +58,16 @@ def _path_argument_problems(place: Entry, schema: Mapping[str, Any], name: str) 
         yield place.says(f"argument '{name}' stands in the path and must be of type string or integer")
 
 
-def role_problems(entry: Entry, schema: Mapping[str, Any], record_types: Iterable[str]) -> Iterator[str]:
+def role_problems(entry: Entry, schema: Mapping[str, Any], resources: Collection[str]) -> Iterator[str]:
     """Roles name arguments that exist; a record names a type that somebody can say something about."""
-    known = set(record_types)
     for path, role in entry.data.get("arguments", {}).items():
         place = entry.sub("arguments", path)
         if not at_path(schema, path):
             yield place.says("there is no such argument in the newest version")
         if (role["role"] == "record") != ("resource" in role):
             yield place.says("role record and a resource belong together")
-        if role.get("resource", None) not in {None, *known}:
-            yield place.says(f"no resource and no result record is of type '{role['resource']}'")
+        if "resource" in role and role["resource"] not in resources:
+            yield place.says(f"there is no resource '{role['resource']}'")
 
 
 def version_problems(entry: Entry) -> Iterator[str]:

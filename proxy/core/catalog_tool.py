@@ -14,7 +14,6 @@ from proxy.core.schemas import SchemaError, compile_schema
 from proxy.core.tool import (
     Argument,
     FailureWhen,
-    RecordRule,
     RequestTemplate,
     ResultRule,
     System,
@@ -38,7 +37,7 @@ class Known:
     parts: Parts
     systems: Mapping[str, System]
     upstreams: Mapping[str, Upstream]
-    record_types: Collection[str]
+    resources: Collection[str]  # types of records that have a source
     undeclared: System  # the system of a tool that names none
 
 
@@ -56,13 +55,12 @@ def build_tool(entry: Entry, known: Known, today: date) -> tuple[Tool | None, li
     if system is None or upstream is None:
         return None, problems
     versions, broken = _versions(data["versions"])
-    problems += _fit_problems(entry, upstream, versions, known.record_types, usable=broken is None)
-    timeout = seconds(data["timeout"]) if "timeout" in data else DEFAULT_TIMEOUT
+    problems += _fit_problems(entry, upstream, versions, known.resources, usable=broken is None)
+    timeout = _timeout(data)
     if not 0 < timeout <= MAX_TIMEOUT:
         problems.append(entry.sub("timeout").says(f"must be more than 0 and at most {MAX_TIMEOUT:.0f} seconds"))
     tool = Tool(
         name=data["name"],
-        wire_name=data.get("wire_name", data["name"]),
         description=data.get("description", ""),
         system=system,
         effect=ToolEffect(data.get("effect", ToolEffect.ADMIN)),
@@ -82,13 +80,20 @@ def build_tool(entry: Entry, known: Known, today: date) -> tuple[Tool | None, li
     return tool, problems
 
 
+def _timeout(data: Mapping[str, Any]) -> float:
+    try:
+        return seconds(data["timeout"]) if "timeout" in data else DEFAULT_TIMEOUT
+    except ValueError:  # longer than any duration may be, and so than a timeout
+        return float("inf")
+
+
 def _retired(versions: tuple[ToolVersion, ...], today: date) -> str | None:
     end = versions[0].supported_until  # no older version outlives the newest
     return f"retired: supported until {end}" if end is not None and end < today else None
 
 
 def _fit_problems(
-    entry: Entry, upstream: Upstream, versions: tuple[ToolVersion, ...], record_types: Collection[str], *, usable: bool
+    entry: Entry, upstream: Upstream, versions: tuple[ToolVersion, ...], resources: Collection[str], *, usable: bool
 ) -> Iterator[str]:
     has_request = "request" in entry.data
     if has_request and upstream.kind != "http":
@@ -100,7 +105,7 @@ def _fit_problems(
     schema = versions[0].arguments_schema
     if has_request:
         yield from request_problems(entry, schema)
-    yield from role_problems(entry, schema, record_types)
+    yield from role_problems(entry, schema, resources)
     yield from upgrade_problems(entry, versions)
 
 
@@ -127,14 +132,15 @@ def _versions(declared: list[Mapping[str, Any]]) -> tuple[tuple[ToolVersion, ...
 def _compiled(
     data: Mapping[str, Any], which: str, broken: list[str]
 ) -> tuple[Mapping[str, Any] | None, Validator | None]:
-    """Arguments are closed against unknown properties. A result is not: an upstream may add to what it says."""
+    """Arguments are closed against unknown properties. A result is not: an upstream may add to what it says. Of a schema that
+    cannot be used nobody gets to see anything."""
     schema = data.get(which)
     if schema is None:
         return None, None
     arguments = which == "arguments_schema"
     if arguments and schema.get("type") != "object":
         broken.append(f"version {data['version']}: arguments_schema: /type: must be object")
-        return schema, _Unusable()
+        return None, _Unusable()
     try:
         validator = compile_schema(schema, noun="argument" if arguments else "field")
         if not arguments:
@@ -143,7 +149,7 @@ def _compiled(
         return closed, compile_schema(closed, noun="argument")
     except SchemaError as e:
         broken.append(f"version {data['version']}: {which}: {e}")
-        return schema, _Unusable()
+        return None, _Unusable()
 
 
 class _Unusable:
@@ -181,21 +187,8 @@ def _result(data: Mapping[str, Any]) -> ResultRule:
     when = data.get("failure_when")
     return ResultRule(
         trusted_paths=tuple(data.get("trusted_paths", ())),
-        records=tuple(_record(r) for r in data.get("records", ())),
         max_bytes=data.get("max_bytes", DEFAULT_MAX_BYTES),
-        keep=tuple(data.get("keep", ())),
         failure_when=None if when is None else FailureWhen(path=when["path"], equals=when["equals"]),
         media_type=data.get("media_type", "application/json"),
         pass_invalid=data.get("pass_invalid", False),
-    )
-
-
-def _record(data: Mapping[str, Any]) -> RecordRule:
-    return RecordRule(
-        path=data["path"],
-        type=data["type"],
-        id=data["id"],
-        name=data.get("name"),
-        system_fields=tuple(data.get("system_fields", ())),
-        own=data.get("own", False),
     )

@@ -37,11 +37,13 @@ _LAST_SECOND = 253_402_300_799  # of year 9999
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClaimNames:
-    """Where an issuer puts what policy reads: a claim's name, or a path with dots (`realm_access.roles`)."""
+    """Where an issuer puts what policy reads: a claim's name, or a path with dots (`realm_access.roles`). `attributes`: by the
+    attribute's name."""
 
     roles: str = "realm_access.roles"
     tenant: str = "tenant"
     name: str = "name"
+    attributes: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -152,6 +154,7 @@ def principal(claims: Mapping[str, Any], rules: IssuerRules, now: datetime) -> P
         name=_shown(_find(claims, rules.claims.name)),
         tenant=_text(_find(claims, rules.claims.tenant), "tenant"),
         roles=_roles(_find(claims, rules.claims.roles)),
+        attributes=_attributes(claims, rules.claims.attributes),
         actors=_actors(claims.get("act")),
         authenticated_at=_date(claims, "auth_time", "token"),
         expires_at=expires_at,
@@ -229,6 +232,15 @@ def _roles(value: Any) -> tuple[str, ...]:
     if not isinstance(roles, list) or not all(_is_name(role) for role in roles):
         raise refused("the token's roles are not a list of names")
     return tuple(roles)
+
+
+def _attributes(claims: Mapping[str, Any], paths: Mapping[str, str]) -> dict[str, Any]:
+    """Texts and lists of texts; an attribute that the token does not say is not there."""
+    found = {name: _find(claims, path) for name, path in paths.items()}
+    for name, value in found.items():
+        if value is not None and not all(_is_name(text) for text in (value if isinstance(value, list) else [value])):
+            raise refused(f"the token's claim for the attribute {name} is neither a text nor a list of texts")
+    return {name: value for name, value in found.items() if value is not None}
 
 
 def _actors(act: Any) -> tuple[str, ...]:

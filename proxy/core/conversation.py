@@ -102,6 +102,7 @@ class Conversation:
         if self.registered is None or registered.turns > self.registered.turns:
             self.failures.clear()
         self.registered = registered
+        self.untrusted = self.untrusted or registered.quoted
 
     def held(self, number: int | None, at: datetime) -> None:
         """A hold has been asked for."""

@@ -14,6 +14,7 @@ from proxy.errors import Code, Refusal
 from proxy.model import Decision, Effect, Reason
 
 MAX_BODY = 1 << 20  # bytes
+MAX_CACHED_BODY = 4096  # bytes: a policy that repeats arguments says something else each time, and at length
 MAX_REASONS = 256  # of all effects and policies together
 MAX_ITEMS = 256  # members of one list or object of names
 MAX_NAME = 128  # characters of a policy, code, guard, approver, revision
@@ -29,14 +30,16 @@ _SCOPES = ("once", "conversation")
 _NOT_GRANTED = Reason(policy="decision", code="not_granted")
 
 
-# Reading is a pure function of the bytes, and a policy says few different things: most answers are the same to the letter.
-@lru_cache(maxsize=256)
 def read_decision(body: bytes) -> Decision:
     """The decision in the body of OPA's HTTP 200: `{"result": {"schema": 1, "effect", ...}}`.
 
     An allow beside a review stands only where the input carried an approval; that is the caller's to check.
     Raises Refusal policy_unavailable (no answer: undefined) or policy_invalid; `details` = {"cause", "at"}.
     """
+    return _read_cached(body) if len(body) <= MAX_CACHED_BODY else _read(body)
+
+
+def _read(body: bytes) -> Decision:
     result = _object(_result(body), "result")
     _keys(result, _KEYS, _KEYS, "result")
     schema = result["schema"]
@@ -60,6 +63,10 @@ def read_decision(body: bytes) -> Decision:
         revision=_name(result["revision"], "revision"),
         said={key: result[key] for key in _SAID},
     )
+
+
+# Reading is a pure function of the bytes, and a policy says few different things: most answers are the same to the letter.
+_read_cached = lru_cache(maxsize=256)(_read)
 
 
 def read_visible(body: bytes) -> frozenset[str]:

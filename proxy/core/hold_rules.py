@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, NamedTuple
 
 from proxy.core.conversation import IMPLICIT, Conversation
 from proxy.core.review import Review, ReviewStatus
@@ -14,11 +14,15 @@ from proxy.errors import Code, Refusal
 # Bounds of an approval with scope `conversation`.
 MAX_USES = 10
 MAX_AGE = timedelta(minutes=15)
+# Conversations are free, so their principal and their agent are bounded, too: how many times the new holds of one they may have.
+PRINCIPAL_SHARE = 4
+AGENT_SHARE = 20
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HoldLimits:
-    """Open holds per conversation, principal, agent and in all; new ones per hour and, in all, rejected ones of a conversation."""
+    """Open holds per conversation, principal, agent (a workload, all its pods) and in all; new ones of a conversation per hour,
+    of which a principal has 4 times and an agent 20 times as many; and, in all, rejected ones of a conversation."""
 
     conversation: int = 5
     principal: int = 20
@@ -26,6 +30,17 @@ class HoldLimits:
     total: int = 1000
     new_per_hour: int = 20
     rejections: int = 3
+
+
+class Waiting(NamedTuple):
+    """How many reviews are open beside one that is wanted, and how many were asked for in the hour before it."""
+
+    conversation: int
+    principal: int
+    agent: int
+    total: int
+    new_of_principal: int
+    new_of_agent: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -174,13 +189,8 @@ def refuse_spending(
         raise concluded("the conversation has read more since this approval was given", review)
 
 
-def refuse_over_limits(
-    waiting: tuple[int, int, int, int], wanted: Review, conversation: Conversation, limits: HoldLimits
-) -> None:
-    """Raises Refusal denied where no person is asked any more, overloaded where too many are being asked.
-
-    `waiting` counts the open holds of this conversation, this principal, this agent, and all.
-    """
+def refuse_over_limits(waiting: Waiting, wanted: Review, conversation: Conversation, limits: HoldLimits) -> None:
+    """Raises Refusal denied where no person is asked any more, overloaded where too many are being asked."""
     if conversation.id == IMPLICIT:
         raise Refusal(Code.DENIED, "a person has to see this call, and nobody registered its conversation")
     if conversation.rejections >= limits.rejections:
@@ -191,14 +201,15 @@ def refuse_over_limits(
         )
     most = (limits.conversation, limits.principal, limits.agent, limits.total)
     whose = ("this conversation", "this user", "this agent", "all conversations")
-    for found, limit, of in zip(waiting, most, whose, strict=True):
+    for found, limit, of in zip(waiting[:4], most, whose, strict=True):
         if found >= limit:
             raise _overloaded(f"{limit} calls of {of} already wait for a person, and that is the limit")
     hour = sum(1 for at in conversation.holds if at > wanted.requested_at - timedelta(hours=1))
-    if hour >= limits.new_per_hour:
-        raise _overloaded(
-            f"{limits.new_per_hour} calls of this conversation were held in the last hour, and that is the limit"
-        )
+    new = (hour, waiting.new_of_principal, waiting.new_of_agent)
+    for found, share, of in zip(new, (1, PRINCIPAL_SHARE, AGENT_SHARE), whose[:3], strict=True):
+        limit = limits.new_per_hour * share
+        if found >= limit:
+            raise _overloaded(f"{limit} calls of {of} were held in the last hour, and that is the limit")
 
 
 def concluded(message: str, review: Review | None = None) -> Refusal:

@@ -2,36 +2,33 @@
 
 import heapq
 from collections import Counter
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import NamedTuple
 
-from proxy.core.hold_rules import Hold, deadline
+from proxy.core.conversation import HOLD_WINDOW
+from proxy.core.hold_rules import Hold, Waiting, deadline
+from proxy.core.registry import workload
 from proxy.core.review import Review
-from proxy.model import Agent
 
 CONCLUDED_REVIEWS = 1000  # kept to answer late questions; the journal has all
 
-
-class Waiting(NamedTuple):
-    """How many reviews are open beside one that is wanted."""
-
-    conversation: int
-    principal: int
-    agent: int
-    total: int
+_Kind = tuple[str, *tuple[str | None, ...]]
 
 
 @dataclass(slots=True, kw_only=True)
 class Holds:
-    """Reviews by id, in the order in which they were asked for. Only `open` without a conversation looks at all of them."""
+    """Reviews by id, in the order in which they were asked for. Only `open` without a conversation looks at all of them.
+
+    What was asked for in the last hour counts also when its review is forgotten; after a restart only what is still known.
+    """
 
     all: dict[str, Hold] = field(default_factory=dict)
     by_conversation: dict[str, dict[str, None]] = field(default_factory=dict)  # -> review ids
     by_call: dict[str, str] = field(default_factory=dict)  # call -> review id
     concluded: dict[str, None] = field(default_factory=dict)  # review ids, in order of conclusion
-    _open: "Counter[tuple[str, str | Agent]]" = field(default_factory=Counter)
+    _open: "Counter[_Kind]" = field(default_factory=Counter)
+    _asked: "Counter[_Kind]" = field(default_factory=Counter)  # in the last hour
+    _asked_at: list[tuple[datetime, str, _Kind]] = field(default_factory=list)  # a heap
     _deadlines: list[tuple[datetime, str]] = field(
         default_factory=list
     )  # a heap; what is not so any more is passed over
@@ -42,6 +39,8 @@ class Holds:
         before = self.all.get(review.id)
         if before is not None:
             self._count(before, -1)
+        else:
+            self._asks(review)
         self._count(hold, 1)
         self.all[review.id] = hold
         self.by_conversation.setdefault(review.conversation, {})[review.id] = None
@@ -85,8 +84,10 @@ class Holds:
         return [hold for name, hold in self.all.items() if name not in self.concluded]
 
     def waiting(self, wanted: Review) -> Waiting:
-        """How many are open of the same conversation, principal and agent, and in all."""
-        return Waiting(*(self._open[key] for key in _kinds(wanted)))
+        """How many are open of the same conversation, principal and agent, and in all; and the new ones of an hour."""
+        self._pass(wanted.requested_at)
+        kinds = _kinds(wanted)
+        return Waiting(*(self._open[kind] for kind in kinds), *(self._asked[kind] for kind in kinds[1:3]))
 
     def due(self, now: datetime) -> list[Hold]:
         """Those that are open and past their deadline. They stay due until they are concluded."""
@@ -109,15 +110,33 @@ class Holds:
     def _count(self, hold: Hold, change: int) -> None:
         if not hold.review.status.open:
             return
-        for key in _kinds(hold.review):
-            self._open[key] += change
-            if not self._open[key]:
-                del self._open[key]
+        for kind in _kinds(hold.review):
+            _add(self._open, kind, change)
+
+    def _asks(self, review: Review) -> None:
+        self._pass(review.requested_at)
+        for kind in _kinds(review)[1:3]:
+            _add(self._asked, kind, 1)
+            heapq.heappush(self._asked_at, (review.requested_at, review.id, kind))
+
+    def _pass(self, now: datetime) -> None:
+        """What was asked for over an hour ago counts no more."""
+        while self._asked_at and self._asked_at[0][0] <= now - HOLD_WINDOW:
+            _add(self._asked, heapq.heappop(self._asked_at)[2], -1)
 
 
-def _kinds(review: Review) -> Iterator[tuple[str, str | Agent]]:
+def _add(counts: "Counter[_Kind]", kind: _Kind, change: int) -> None:
+    """Without leaving a zero behind."""
+    counts[kind] += change
+    if not counts[kind]:
+        del counts[kind]
+
+
+def _kinds(review: Review) -> tuple[_Kind, _Kind, _Kind, _Kind]:
     """What an open review counts for; in the order of Waiting."""
-    yield "conversation", review.conversation
-    yield "principal", review.principal.id
-    yield "agent", review.agent
-    yield "total", ""
+    return (
+        ("conversation", review.conversation),
+        ("principal", review.principal.id),
+        ("agent", *workload(review.agent)),
+        ("total",),
+    )

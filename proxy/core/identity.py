@@ -11,7 +11,7 @@ from datetime import datetime
 from urllib.parse import unquote
 
 from proxy.core.claims import MAX_TOKEN
-from proxy.core.registry import Registered
+from proxy.core.registry import Registered, workload
 from proxy.errors import Code, Refusal, Retry
 from proxy.model import Agent, Caller, Presented, Principal, Registration, SpanContext
 
@@ -106,11 +106,7 @@ def caller_of(registered: Registered, agent: Agent, principal: Principal) -> Cal
 
 def same_workload(one: Agent, other: Agent) -> bool:
     """Whether two pods are the same agent: a conversation outlives the pod that registered it."""
-    return (one.namespace, one.service_account, one.spiffe_id) == (
-        other.namespace,
-        other.service_account,
-        other.spiffe_id,
-    )
+    return workload(one) == workload(other)
 
 
 def refuse_expired(registered: Registered, now: datetime) -> None:

@@ -33,6 +33,7 @@ class Mentions:
     labels: frozenset[str]
     tools: frozenset[str]
     arguments: frozenset[tuple[str, str]]  # (tool, top-level argument)
+    bounds: frozenset[tuple[str, str, str]]  # (system, effect, top-level argument)
     roles: frozenset[str]
     approvers: frozenset[str]
     waivers: tuple[Waiver, ...]
@@ -72,6 +73,7 @@ def mentions(document: Mapping[str, Any], schema: Mapping[str, Any]) -> Mentions
         labels=frozenset(value for kind, value in marks if kind == "label"),
         tools=frozenset(grants["tools"]) | frozenset(plain["arguments"]),
         arguments=frozenset(_arguments(plain)),
+        bounds=frozenset(_bounds_of_systems(grants["systems"])),
         roles=frozenset(
             role
             for roles in (*cells, *limits, plain["ownership"]["any_tenant"], *_each(rules, "unless", "roles"))
@@ -225,6 +227,14 @@ def _arguments(plain: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     for tool, roles in plain["grants"]["tools"].items():
         for cell in roles.values():
             yield from ((tool, argument) for grant in grants_of(cell) for argument in grant.get("arguments", ()))
+
+
+def _bounds_of_systems(systems: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:
+    for system, effects in systems.items():
+        for effect, roles in effects.items():
+            for cell in roles.values():
+                names = (name for grant in grants_of(cell) for name in grant.get("arguments", ()))
+                yield from ((system, effect, name) for name in names)
 
 
 def _approvers(plain: Mapping[str, Any]) -> Iterator[str]:

@@ -9,6 +9,8 @@ OPERATOR = "operator"
 
 def refuse_unless_reviewer(reviewer: Principal, review: Review, digest: str | None) -> None:
     """Four eyes, tenant, groups, and the digest that was shown. Raises Refusal not_approver or call_concluded."""
+    if reviewer.actors:
+        raise Refusal(Code.NOT_APPROVER, "a review is answered by a person, not by a program with a delegated token")
     asker = review.principal
     if reviewer.id == asker.id or reviewer.subject in (asker.subject, *asker.actors):
         raise Refusal(Code.NOT_APPROVER, "nobody may answer a review of their own call")

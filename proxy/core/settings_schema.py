@@ -39,7 +39,18 @@ _ISSUER = _closed(
                 "enum": ["RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA"]
             },
         },
-        "claims": _closed({"roles": _PATH, "tenant": _PATH, "name": _PATH}),
+        "claims": _closed(
+            {
+                "roles": _PATH,
+                "tenant": _PATH,
+                "name": _PATH,
+                "attributes": {
+                    "type": "object",
+                    "propertyNames": {"pattern": "^[A-Za-z0-9_.-]{1,64}$"},
+                    "additionalProperties": _PATH,
+                },
+            }
+        ),
     },
     "issuer",
     "audience",
@@ -141,9 +152,9 @@ DESCRIPTIONS: Mapping[str, str] = {
     "policy": "policy.yaml",
     "policy_folders": "directories of your own Rego policies, one folder a policy",
     "bundle": (
-        "instead of both: policy built and signed elsewhere (`sidegate policy build`). `platform`: its bundle, a file or "
-        "an https URL; `teams`: theirs, by policy name; `key`: the public key (PEM) that signed them, needed for URLs; "
-        "`credential`, `every` (60s): how URLs are asked"
+        "instead of both: policy built and signed elsewhere (`sidegate policy build`). `platform`: its bundle, a file, an "
+        "https URL or `oci://REGISTRY/REPOSITORY:TAG` (or `@sha256:...`); `teams`: theirs, by policy name; `key`: the public "
+        "key (PEM) that signed them, needed for URLs; `credential`, `every` (60s): how URLs are asked"
     ),
     "agent_port": "where agents call: `host:port` or `unix:PATH` (127.0.0.1:8900)",
     "review_port": (
@@ -156,7 +167,8 @@ DESCRIPTIONS: Mapping[str, str] = {
     ),
     "tokens": (
         "users' tokens: `file` of hashed opaque ones, `issuers` of JWTs (`issuer`, `audience`, "
-        "`jwks_url` or `jwks_file`, `algorithms`, `claims`: where `roles`, `tenant`, `name` stand)"
+        "`jwks_url` or `jwks_file`, `algorithms`, `claims`: where `roles`, `tenant`, `name` and, by name, `attributes` "
+        "stand: `attributes: {domain: hd}`)"
     ),
     "reviewers": "reviewers' tokens, the same form; never accepted on the agent port",
     "registration": (
@@ -170,8 +182,8 @@ DESCRIPTIONS: Mapping[str, str] = {
     "drain": "how long calls under way may take after SIGTERM (10s)",
     "limits": (
         "`body_bytes`, `in_flight`, `holds_per_conversation`, `holds_per_principal`, `holds_per_agent`, "
-        "`holds`, `new_holds_per_hour`, `rejections` (after so many a conversation's reviews are "
-        "denials), `conversations_in_memory`"
+        "`holds`, `new_holds_per_hour` (of a conversation; a principal has 4 times, an agent 20 times as many), "
+        "`rejections` (after so many a conversation's reviews are denials), `conversations_in_memory`"
     ),
     "agent": "the workload, from the platform: `namespace`, `service_account`, `pod`, `spiffe_id`",
     "audit_copy": "copy the journal to standard output, too",

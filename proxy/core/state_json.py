@@ -72,6 +72,7 @@ def registered_to_json(registered: Registered) -> Json:
         "registration": registered.registration.value,
         "profile": registered.profile,
         "turns": registered.turns,
+        "quoted": registered.quoted,
         "registered_at": registered.registered_at.isoformat(),
         "expires_at": registered.expires_at.isoformat(),
     }
@@ -87,6 +88,7 @@ def registered_from_json(found: Mapping[str, Any]) -> Registered:
         registration=Registration(found["registration"]),
         profile=found["profile"],
         turns=found["turns"],
+        quoted=found.get("quoted", False),  # rows and records of before do not say
         registered_at=datetime.fromisoformat(found["registered_at"]),
         expires_at=datetime.fromisoformat(found["expires_at"]),
     )

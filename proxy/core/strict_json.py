@@ -18,8 +18,12 @@ from proxy.errors import Code, Refusal
 
 MAX_DEPTH = 64
 MAX_NUMBER_LENGTH = 1024
+MAX_VALUES = (
+    100_000  # of which a text of 1 MiB could have half a million; to read so many stops everybody else for a second
+)
 
 _TOKENS = re.compile(rb'"(?:[^"\\]|\\.)*"|[\[{]|[\]}]')
+_BEGINNINGS = re.compile(rb'"(?:[^"\\]|\\.)*"|[\[{,]')
 # No double needs four digits, and where readers give up (OPA refuses 1e-99999999) differs from one to the next.
 _WILD_EXPONENT = re.compile(r"[eE][+-]?[0-9]{4}")
 
@@ -27,6 +31,7 @@ _WILD_EXPONENT = re.compile(r"[eE][+-]?[0-9]{4}")
 def read_tree(text: bytes, what: str = "body") -> Any:
     """Read one JSON text strictly; numbers stay raw tokens. `what` names the text in errors. Raises Refusal invalid_json."""
     _check_depth(text, what)
+    _check_values(text, what)
     try:
         orjson.loads(text)
     except orjson.JSONDecodeError as e:
@@ -91,6 +96,13 @@ def _check_depth(text: bytes, what: str) -> None:
         depth += (mark in b"[{") - (mark in b"]}")
         if depth > MAX_DEPTH:
             raise _invalid(what, f"nested deeper than {MAX_DEPTH} levels")
+
+
+def _check_values(text: bytes, what: str) -> None:
+    if text.count(b",") + text.count(b"[") + text.count(b"{") <= MAX_VALUES:
+        return
+    if sum(text[mark.start()] != ord('"') for mark in _BEGINNINGS.finditer(text)) > MAX_VALUES:
+        raise _invalid(what, f"more than {MAX_VALUES} values")
 
 
 def _has_nul(tree: Any) -> bool:

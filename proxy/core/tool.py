@@ -34,7 +34,6 @@ class Upstream:
     kind: Literal["http", "mcp", "caller"]
     url: str | None = None
     credential: str | None = None  # name of a credential in settings
-    headers_forwarded: tuple[str, ...] = ()
     owner: str | None = None
 
 
@@ -43,7 +42,7 @@ class Argument:
     """Roles of one argument, by its path (`customer_id`, `to.address`). A secret is masked everywhere but upstream."""
 
     path: str
-    role: Literal["target", "name", "body", "record", "secret"] | None = None
+    role: Literal["target", "record", "secret"]
     resource: str | None = None
 
 
@@ -66,25 +65,11 @@ class FailureWhen:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class RecordRule:
-    """Where a result holds records, for ownership and grounding."""
-
-    path: str
-    type: str
-    id: str
-    name: str | None = None
-    system_fields: tuple[str, ...] = ()
-    own: bool = False
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class ResultRule:
     """What a result must look like and what may be believed of it."""
 
     trusted_paths: tuple[str, ...] = ()
-    records: tuple[RecordRule, ...] = ()
     max_bytes: int = 65536
-    keep: tuple[str, ...] = ()
     failure_when: FailureWhen | None = None
     media_type: str = "application/json"
     pass_invalid: bool = False  # whether a body that breaks its schema is passed on to the model
@@ -117,7 +102,6 @@ class Tool:
     """A described tool with its versions, newest first. `digest` is SHA-256 over its catalog entry; approvals bind to it."""
 
     name: str
-    wire_name: str
     description: str
     system: System
     effect: ToolEffect

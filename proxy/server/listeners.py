@@ -1,9 +1,10 @@
 """Binding the three ports."""
 
 import asyncio
+import resource
 import ssl
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 
 from aiohttp import web
 from aiohttp.web_protocol import RequestHandler
@@ -15,6 +16,9 @@ from proxy.settings import Listen
 # A burst of new connections is answered (`overloaded`, where it must be); with 128, the default, it waited for SYN retries.
 BACKLOG = 4096
 MAX_HEADERS = 16 << 10  # bytes of one header line, baggage included
+# Each port may use up so much of the process's descriptors: who opens connections to one must not close the others, nor take
+# away what OPA, upstreams and the journal need.
+_SHARES = 4
 _HTTP: dict[str, Any] = {
     "access_log": None,  # the audit journal is the record
     "keepalive_timeout": 75.0,
@@ -83,15 +87,32 @@ class _Connection(RequestHandler):
         return response
 
 
+class _TurnedAway(asyncio.Protocol):
+    """A connection over the share of its port: answered at once, and not kept."""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        told = cast("asyncio.Transport", transport)
+        body = refused(Refusal(Code.OVERLOADED, "more connections are open than this port takes", retry_after=1)).body
+        head = "HTTP/1.1 503 Service Unavailable\r\nContent-Type: application/json\r\nRetry-After: 1\r\nConnection: close\r\n"
+        told.write(f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body)  # type: ignore[operator,arg-type]  # bytes
+        told.close()
+
+
 class _Server(web.Server):
-    def __call__(self) -> RequestHandler:
+    most = 0
+
+    def __call__(self) -> asyncio.Protocol:  # type: ignore[override]  # what serves one connection, or turns it away
+        if len(self.connections) >= self.most:
+            return _TurnedAway()
         return _Connection(self, loop=asyncio.get_running_loop(), **_HTTP)
 
 
 class _Runner(web.AppRunner):
     async def _make_server(self) -> web.Server:
         made = await super()._make_server()
-        return _Server(made.request_handler, request_factory=made.request_factory, handler_cancellation=True)
+        server = _Server(made.request_handler, request_factory=made.request_factory, handler_cancellation=True)
+        server.most = resource.getrlimit(resource.RLIMIT_NOFILE)[0] // _SHARES
+        return server
 
 
 def _tls(listen: Listen) -> ssl.SSLContext | None:

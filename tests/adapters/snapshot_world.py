@@ -27,9 +27,10 @@ class TurnedClock:
 
     turns: "asyncio.Queue[None]" = field(default_factory=asyncio.Queue)
     idle: asyncio.Event = field(default_factory=asyncio.Event)
+    day: int = 25
 
     def now(self) -> datetime:
-        return datetime(2026, 11, 25, tzinfo=UTC)
+        return datetime(2026, 11, self.day, tzinfo=UTC)
 
     def monotonic(self) -> float:
         return 0.0

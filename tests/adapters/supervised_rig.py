@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import os
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -21,11 +21,13 @@ from tests.contracts.opa_server import opa_binary, short_directory, write_bundle
 
 
 class HastyClock(SystemClock):
-    """Notes how long it was asked to sleep. Of sleeps of `from_seconds` and more it sleeps a hundredth and skips the rest."""
+    """Notes how long it was asked to sleep. Of sleeps of `from_seconds` and more it sleeps a hundredth and skips the rest, as
+    soon as `once` holds."""
 
-    def __init__(self, from_seconds: float) -> None:
+    def __init__(self, from_seconds: float, once: Callable[[], bool] = lambda: True) -> None:
         self.slept: list[float] = []
         self._from_seconds = from_seconds
+        self._once = once
         self._skipped = 0.0
 
     def monotonic(self) -> float:
@@ -33,7 +35,7 @@ class HastyClock(SystemClock):
 
     async def sleep(self, seconds: float) -> None:
         self.slept.append(seconds)
-        real = seconds / 100 if seconds >= self._from_seconds else seconds
+        real = seconds / 100 if seconds >= self._from_seconds and self._once() else seconds
         self._skipped += seconds - real
         await asyncio.sleep(real)
 

@@ -204,3 +204,13 @@ async def test_without_its_schema_there_is_no_bundle(tmp_path: Path) -> None:
     """An installation that lost files says so."""
     with pytest.raises(BundleError, match=r"policy\.json: cannot be read"):
         await assembled(Sources(shipped=tmp_path), SAMPLE)
+
+
+async def test_an_opa_that_fails_is_no_word_about_the_content(tmp_path: Path) -> None:
+    """So the same content may be tried again; what it is wrong with is not."""
+    with pytest.raises(BundleError, match="cannot be started") as failed:
+        await assemble(tmp_path / "absent", Sources(shipped=REGO), SAMPLE, catalog_revision="c1")
+    assert failed.value.passing
+    with pytest.raises(BundleError) as wrong:
+        await assembled(Sources(shipped=REGO), {})
+    assert not wrong.value.passing

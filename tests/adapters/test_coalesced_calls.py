@@ -87,14 +87,36 @@ async def test_over_the_limit_one_record_speaks_for_the_rest() -> None:
     assert inner.accounted == PER_SECOND + 16
 
 
-@pytest.mark.parametrize("record", [terminal(1, Code.DENIED), terminal(1, Code.INVALID_JSON, {"id": "x"})])
+@pytest.mark.parametrize("record", [terminal(1, Code.DENIED, {"id": "x"}), terminal(1, Code.INVALID_JSON, {"id": "x"})])
 async def test_what_somebody_asked_for_is_never_left_out(record: dict[str, Any]) -> None:
-    """Only what nobody could read is coalesced: not a denial, and nothing of a known principal."""
+    """Nothing of a known principal is coalesced."""
     inner = Recorder()
     calls = CoalescedCalls(inner, Hand())
     for _ in range(PER_SECOND * 2):
         await calls.settle(record, durable=False)
     assert len(inner.records) == PER_SECOND * 2
+
+
+@pytest.mark.parametrize(
+    "code", [Code.UNKNOWN_CONVERSATION, Code.UNAUTHENTICATED, Code.OVERLOADED, Code.INTERNAL_ERROR]
+)
+async def test_whatever_is_refused_before_somebody_is_known_is_coalesced(code: Code) -> None:
+    """A made-up handle or token is as easily sent as a body that cannot be read."""
+    inner = Recorder()
+    calls = CoalescedCalls(inner, Hand())
+    await flood(calls, PER_SECOND + 7, code)
+    assert len(inner.records) == PER_SECOND
+
+
+async def test_what_may_have_run_is_never_left_out() -> None:
+    """Whoever asked for it."""
+    inner = Recorder()
+    calls = CoalescedCalls(inner, Hand())
+    for _ in range(PER_SECOND + 7):
+        await calls.settle(
+            terminal(1, Code.OUTCOME_UNKNOWN) | {"outcome": "unknown", "ran": Ran.UNKNOWN}, durable=False
+        )
+    assert len(inner.records) == PER_SECOND + 7
 
 
 async def test_a_count_that_cannot_be_written_is_kept() -> None:

@@ -79,6 +79,19 @@ async def test_a_request_is_repeated_only_on_demand_and_only_if_nothing_was_hear
         pool.close()
 
 
+async def test_a_connection_that_is_lost_as_it_opens_has_sent_nothing() -> None:
+    """Whoever asks may then be told so, and try again."""
+    sent = list[int]()
+
+    async def connect(connection: HttpConnection) -> None:
+        connection.connection_lost(None)
+
+    pool = ConnectionPool(connect, places=1)
+    with pytest.raises(ConnectionFault, match="closed"):
+        await pool.send(request(), sending=lambda: sent.append(1))
+    assert sent == []
+
+
 async def test_closing_ends_what_is_under_way_and_closing_what_is_idle_does_not() -> None:
     async with serving() as server:
         server.script = [hang()]

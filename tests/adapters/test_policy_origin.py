@@ -164,3 +164,16 @@ async def test_folders_are_watched_and_named(tmp_path: Path) -> None:
     assert "sidegate/policies/team/team.rego" in (await origin.content()).rego
     key = tmp_path / "k"
     assert delivered({"platform": path}, key=key).watched == (path, key)
+
+
+async def test_a_signature_that_could_not_be_looked_at_is_no_word_about_the_layer(tmp_path: Path) -> None:
+    """OPA does that; when it comes back, the same files are in order."""
+    private, public = rsa_pair(tmp_path)
+    files = await layers(tmp_path, private)
+    with pytest.raises(BundleError, match="cannot be started") as failed:
+        await BundleOrigin(opa=tmp_path / "absent", shipped=REGO, files=files, key=public).content()
+    assert failed.value.passing
+    await layers(tmp_path)
+    with pytest.raises(BundleError, match="is not signed") as wrong:
+        await delivered(files, key=public).content()
+    assert not wrong.value.passing

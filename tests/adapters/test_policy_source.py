@@ -156,7 +156,7 @@ async def test_an_opa_that_does_not_take_it_over_ends_the_wait(place: Place) -> 
         clock = ImpatientClock()
         source.output, source.clock = aside, clock
         policy(place.root, review={"approvers": ["others"], "effects": {}, "risks": {}})
-        with pytest.raises(TimeoutError, match="the policy before it stays in force") as late:
+        with pytest.raises(TimeoutError, match="until it does, the policy before it decides") as late:
             await place.prepared(source, load())
         assert not hasattr(late.value, "problems")
         assert clock.passed == PATIENCE
@@ -187,6 +187,27 @@ async def test_policy_is_compared_with_the_catalog_and_all_problems_are_named(tm
     for word in ("tool_x", "system_x", "label_x", "argument_x", "suppliers-read"):
         assert word in said, said
     assert all(problem.startswith("policy.yaml: ") for problem in error.value.problems)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"arguments": {"place_order": {"own_domain": ["auth.pin"]}}},
+        {"arguments": {"place_order": {"limits": {"auth.pin": {"user": 1}}}}},
+        {"grants": {"tools": {"place_order": {"user": {"arguments": {"auth.pin": {"max": 1}}}}}, "systems": {}}},
+        {
+            "grants": {
+                "tools": {},
+                "systems": {"external": {"admin": {"user": {"arguments": {"auth.pin": {"max": 1}}}}}},
+            }
+        },
+    ],
+    ids=["own_domain", "limits", "grant", "system"],
+)
+async def test_a_bound_on_a_part_of_an_argument_is_a_problem(tmp_path: Path, changes: dict[str, Any]) -> None:
+    """Rego looks at whole arguments: `own_domain` would never fire there, and the others would always."""
+    with pytest.raises(BundleError, match=r"policy\.yaml: the policy .* argument 'auth\.pin' .* top level"):
+        await builder(tmp_path, policy(tmp_path, **changes)).of_source(load(), today=TODAY)
 
 
 async def test_a_waiver_that_is_over_is_a_problem(tmp_path: Path) -> None:
@@ -228,3 +249,35 @@ async def test_a_bundle_that_cannot_be_written_is_one_sentence(place: Place) -> 
     (place.root / "taken" / "x").mkdir(parents=True)
     with pytest.raises(UnusableError, match="cannot be written"):
         await put(made, place.root / "taken")
+
+
+class StrangerOnce:
+    """An OPA that has loaded a policy beside ours by the second look; everything else is the real one's."""
+
+    def __init__(self, real: OpaPolicy) -> None:
+        self.real = real
+        self.looks = 0
+
+    async def warm(self) -> str:
+        return await self.real.warm()
+
+    async def mismatch(self) -> frozenset[str]:
+        self.looks += 1
+        return await self.real.mismatch() | (frozenset({"extra"}) if self.looks == 2 else frozenset())
+
+
+async def test_a_policy_that_is_refused_while_opa_serves_it_gives_way_to_the_one_before(place: Place) -> None:
+    """The file that OPA reads is the one before again, byte for byte."""
+    async with place.source() as source:
+        stranger = StrangerOnce(source.policy)
+        source.policy = stranger  # type: ignore[assignment]  # the two questions that a preparation asks
+        first = await place.prepared(source, load())
+        before = place.bundle.read_bytes()
+        policy(place.root, review={"approvers": ["others"], "effects": {}, "risks": {}})
+        with pytest.raises(BundleError, match=r"loaded but not listed.*: extra$"):
+            await place.prepared(source, load())
+        assert place.bundle.read_bytes() == before
+        deadline = source.clock.monotonic() + 10
+        while await stranger.real.revision() != first:
+            assert source.clock.monotonic() < deadline
+            await source.clock.sleep(0.02)

@@ -181,3 +181,29 @@ async def test_what_is_announced_is_known_before_it_is_in_force(world: World) ->
     keeper = world.keeper(prepare=prepare)
     await keeper.reload()
     assert known == [True]
+
+
+async def test_what_was_announced_and_then_refused_is_not_known(world: World) -> None:
+    """OPA may serve it all the same: then no call is decided by it."""
+    keeper = world.keeper()
+    old = await keeper.reload()
+    world.write("two")
+    world.fault = CatalogError(["policies loaded but not listed: extra"])
+    await keeper.reload()
+    assert keeper.by_policy(f"p-{world.prepared[-1].revision[:8]}") is None
+    assert keeper.by_policy(old.policy_revision) is old
+
+
+async def test_what_opa_may_take_over_late_stays_known_whatever_is_refused_after_it(world: World) -> None:
+    keeper = world.keeper()
+    await keeper.reload()
+    world.write("two")
+    world.fault = TimeoutError("slow")
+    await keeper.reload()
+    late = f"p-{world.prepared[-1].revision[:8]}"
+    world.write("three")
+    world.fault = CatalogError(["wrong"])
+    await keeper.reload()
+    found = keeper.by_policy(late)
+    assert found is not None
+    assert list(found.catalog.tools) == ["two"]

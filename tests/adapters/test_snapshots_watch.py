@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from proxy.adapters.bundle_check import BundleError
 from proxy.core.catalog import CatalogError
 from tests.adapters.snapshot_world import World, names, new_world
 
@@ -112,3 +113,27 @@ async def test_a_place_that_cannot_be_looked_into_does_not_end_the_watch(world: 
         await world.clock.turn()
         assert names(keeper) == ["two"]
     assert len(world.prepared) == 2
+
+
+async def test_a_new_day_is_a_reload_since_waivers_and_tools_may_have_ended(world: World) -> None:
+    keeper = world.keeper()
+    await keeper.reload()
+    async with world.watching(keeper):
+        await world.clock.turn()
+        assert len(world.prepared) == 1
+        world.clock.day += 1
+        await world.clock.turn()
+        await world.clock.turn()
+    assert len(world.prepared) == 2
+
+
+async def test_an_opa_command_that_failed_is_no_fault_of_the_content(world: World) -> None:
+    keeper = world.keeper()
+    await keeper.reload()
+    world.fault = BundleError(["opa check did not end within 30 s"], passing=True)
+    async with world.watching(keeper):
+        world.write("two")
+        await world.clock.turn()
+        world.fault = None
+        await world.clock.turn()
+        assert names(keeper) == ["two"]

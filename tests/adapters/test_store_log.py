@@ -111,6 +111,30 @@ async def test_one_flush_that_failed_long_ago_refuses_nothing(rig: Rig) -> None:
         await run(store, who, checked(STOCK))
 
 
+async def test_a_fault_of_the_database_is_told_at_once_and_costs_no_call_its_time(
+    rig: Rig, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Once for a fault, and its end. Meanwhile no call has all that has changed encoded anew: the next look does that."""
+    caplog.set_level("INFO")
+    async with rig.opened() as store:
+        await register(store)
+        with closing(sqlite3.connect(rig.database, isolation_level=None)) as other:
+            other.execute("BEGIN IMMEDIATE")
+            await register(store, "quiet")
+            await store.log.save()
+            await store.log.save()
+            before = set(store.log._tasks)
+            for number in range(SLICE + 1):
+                await register(store, f"more-{number}")
+            assert store.log._tasks <= before
+            other.execute("ROLLBACK")
+        await store.log.save()
+    assert [record.message for record in caplog.records if "checkpoint" in record.message] == [
+        "the checkpoint of state cannot be written",
+        "the checkpoint of state is written again",
+    ]
+
+
 async def test_a_short_fault_of_the_database_passes_and_a_long_one_refuses_every_call(rig: Rig) -> None:
     async with rig.opened() as store:
         who = await register(store)

@@ -5,6 +5,7 @@ import time
 from pathlib import Path
 
 import pytest
+import yaml
 
 from proxy.adapters.yaml_file import MAX_BYTES, MAX_NODES, YamlError, load_directory, load_yaml, parse_yaml
 
@@ -160,3 +161,11 @@ def test_a_dangling_link_is_a_problem_and_not_a_smaller_catalog(tmp_path: Path) 
 def test_a_path_that_the_system_refuses_is_said(tmp_path: Path) -> None:
     with pytest.raises(YamlError, match="cannot be read: File name too long"):
         load_yaml(tmp_path / ("x" * 300))
+
+
+@pytest.mark.parametrize("loader", [yaml.SafeLoader, yaml.CSafeLoader])
+@pytest.mark.parametrize("text", [b'a: "\\uD800"', b'"\\uDFFF": 1'])
+def test_half_of_a_surrogate_pair_is_an_error_with_either_parser(loader: type, text: bytes) -> None:
+    """It could be neither hashed nor sent to OPA."""
+    with pytest.raises(YamlError, match=r"f:1:"):
+        parse_yaml(text, "f", loader=loader)

@@ -3,6 +3,7 @@
 A subclass gives a `bench` fixture: an upstream on loopback that misbehaves on demand, and the executor before it.
 """
 
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from datetime import UTC, datetime
@@ -84,7 +85,6 @@ def http_tool(upstream: Upstream, request: RequestTemplate | None, **fields: Any
     """A tool with as little as will do; `fields` override."""
     given: Mapping[str, Any] = {
         "name": "get_capacity",
-        "wire_name": "get_capacity",
         "description": "",
         "system": System(name="suppliers"),
         "effect": ToolEffect.READ,
@@ -164,9 +164,11 @@ class ExecutorContract:
 
     async def test_silence_after_the_request_is_a_timeout_that_may_have_run(self, bench: Bench) -> None:
         await bench.behave("hang")
-        refusal = await bench.refusal(bench.tool(timeout=0.2, idempotent=True, retries=3))
+        refusal = await bench.refusal(bench.tool(timeout=1.5, idempotent=True, retries=3))
         assert (refusal.code, refusal.ran, bench.deliveries) == (Code.TOOL_TIMEOUT, Ran.UNKNOWN, 1)
-        assert "0.2 s passed, its limit is 0.2 s" in refusal.message
+        told = re.search(r"(\d+\.\d) s passed, its limit is 1\.5 s", refusal.message)
+        assert told is not None, refusal.message
+        assert 1.5 <= float(told[1]) < 3.5  # a busy machine may add to it
 
     @pytest.mark.parametrize("way", ["reset", "half"])
     async def test_what_breaks_off_after_sending_has_an_unknown_outcome_and_is_not_repeated(

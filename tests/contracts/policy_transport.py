@@ -10,6 +10,7 @@ from tests.contracts.opa_server import RunningOpa, Talk, byte_server, http
 from tests.contracts.policy_transport_faults import FaultContract
 from tests.contracts.transport_kit import (
     DECISION,
+    PATIENCE,
     echo,
     fault,
     once,
@@ -50,7 +51,7 @@ class TransportContract(FaultContract):
             assert await client.query_rule({"names": ["a"]}, "sidegate.decision", "visible") == {"result": ["a"]}
 
     async def test_a_query_that_takes_a_real_opa_too_long_costs_the_deadline(self, opa: RunningOpa) -> None:
-        async with self.to(opa.unix) as client:
+        async with self.to(opa.unix, deadline=PATIENCE) as client:
             assert await fault(client.post(DECISION, b'{"input": {"slow": true}}', {})) == "timeout"
 
     @pytest.mark.parametrize("tcp", [False, True])
@@ -167,7 +168,8 @@ class TransportContract(FaultContract):
             assert server.most_open == 4
 
     async def test_who_waits_for_a_connection_is_refused_within_the_deadline(self) -> None:
-        async with byte_server(then_wait(b"")) as server, self.to(server.address, connections=2) as client:
+        two = {"connections": 2, "deadline": PATIENCE}
+        async with byte_server(then_wait(b"")) as server, self.to(server.address, **two) as client:
             causes = await asyncio.gather(*(fault(client.post("/q", b"{}", {})) for _ in range(20)))
             assert set(causes) <= {"busy", "timeout"}
             assert server.most_open <= 2

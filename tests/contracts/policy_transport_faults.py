@@ -6,6 +6,7 @@ import pytest
 
 from tests.contracts.opa_server import Script, Talk, byte_server, free_port, http
 from tests.contracts.transport_kit import (
+    PATIENCE,
     TransportTests,
     fault,
     once,
@@ -22,7 +23,7 @@ class FaultContract(TransportTests):
                 assert await fault(client.post("/q", b"{}", {})) == "unreachable"
 
     async def test_a_server_that_hangs_costs_the_deadline_and_loses_the_connection(self) -> None:
-        async with byte_server(then_wait(b"")) as server, self.to(server.address) as client:
+        async with byte_server(then_wait(b"")) as server, self.to(server.address, deadline=PATIENCE) as client:
             assert await fault(client.post("/q", b"{}", {})) == "timeout"
             assert await asyncio.wait_for(server.ended.get(), 5) == 0
             assert len(server.requests) == 1
@@ -34,7 +35,7 @@ class FaultContract(TransportTests):
                 await talk.send(bytes([byte]))
                 await asyncio.sleep(0.01)
 
-        assert await self.failure(script) == ("timeout", 1)
+        assert await self.failure(script, deadline=PATIENCE) == ("timeout", 1)
 
     async def test_an_answer_cut_anywhere_is_a_fault_and_not_asked_again(self) -> None:
         whole = http(b'{"result": {"a": 1}}')

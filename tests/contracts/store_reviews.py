@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from proxy.core.hold_rules import HoldLimits
+from proxy.core.hold_rules import PRINCIPAL_SHARE, HoldLimits
 from proxy.core.review import ReviewStatus
 from proxy.errors import Code, Refusal
 from tests.contracts.store_kit import Place, hold, refusing, register, until
@@ -225,6 +225,28 @@ class ReviewsContract:
                     await hold(store, who, checked(PRICES))
             with refusing(Code.OVERLOADED):
                 await hold(store, who, checked(PRICES))
+
+    async def test_new_holds_per_hour_of_a_user_count_over_conversations_and_a_restart(self, place: Place) -> None:
+        """A fresh conversation is no fresh start."""
+        limits = HoldLimits(new_per_hour=1)
+        for number in range(PRINCIPAL_SHARE):
+            async with place.opened(limits) as store:
+                asked = await hold(store, await register(store, f"talk-{number}"), checked(PRICES))
+                await store.reviews.resolve(asked.id, YES, "rita", None)
+        async with place.opened(limits) as store:
+            with refusing(Code.OVERLOADED):
+                await hold(store, await register(store, "one-more"), checked(PRICES))
+            other = await register(store, "of-another", "bea")
+            assert (await hold(store, other, checked(PRICES))).status is ReviewStatus.PENDING
+
+    async def test_all_pods_of_an_agent_share_its_limit(self, place: Place) -> None:
+        async with place.opened(HoldLimits(agent=2)) as store:
+            for number in range(2):
+                who = await register(store, f"talk-{number}", f"user-{number}")
+                await hold(store, who, checked(PRICES), agent=replace(AGENT, pod=f"pod-{number}"))
+            with refusing(Code.OVERLOADED):
+                who = await register(store, "talk-2", "user-2")
+                await hold(store, who, checked(PRICES), agent=replace(AGENT, pod="pod-2"))
 
     async def test_holds_per_hour_are_counted_even_when_they_are_answered(self, place: Place) -> None:
         async with place.opened(HoldLimits(new_per_hour=1)) as store:

@@ -66,7 +66,6 @@ def tool(
     version = ToolVersion(version="1", arguments_schema={}, arguments=_AnyValue())
     return Tool(
         name=name,
-        wire_name=name,
         description=name,
         system=System(name=system),
         effect=ToolEffect(effect),

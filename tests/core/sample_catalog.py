@@ -15,7 +15,6 @@ COUNT = {"type": "integer", "minimum": 1}
 
 CAPACITY: dict[str, Any] = {
     "name": "get_capacity",
-    "wire_name": "capacity.get",
     "description": "Weekly capacity of one supplier.",
     "system": "suppliers",
     "effect": "read",
@@ -26,11 +25,7 @@ CAPACITY: dict[str, Any] = {
     "arguments": {"supplier_id": {"role": "record", "resource": "supplier"}},
     "result": {
         "trusted_paths": ["weekly_capacity"],
-        "records": [
-            {"path": "$", "type": "supplier", "id": "supplier_id", "name": "name", "system_fields": ["contact"]}
-        ],
         "max_bytes": 1024,
-        "keep": ["supplier_id"],
         "failure_when": {"path": "ok", "equals": False},
     },
     "versions": [
@@ -93,7 +88,6 @@ DOCUMENT: dict[str, Any] = {
         "suppliers-api": {
             "http": {"base_url": "http://suppliers.internal:8080/v2/"},
             "credential": "suppliers-read",
-            "headers_forwarded": ["Accept-Language"],
             "owner": "sourcing-team",
         },
         "in-agent": {"caller": {}},

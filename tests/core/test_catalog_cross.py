@@ -100,7 +100,11 @@ WRONG: list[tuple[list[tuple[str, Any]], list[str]]] = [
     ),
     (
         [("tools/0/arguments/supplier_id/resource", "plier")],
-        ["/tools/0/arguments/supplier_id: no resource and no result record is of type 'plier'"],
+        ["/tools/0/arguments/supplier_id: there is no resource 'plier'"],
+    ),
+    (
+        [("resources", {})],
+        ["/tools/0/arguments/supplier_id: there is no resource 'supplier'"],
     ),
     (
         [(f"{OLD}/version", "2")],
@@ -186,7 +190,6 @@ def test_what_does_not_fit_refuses_the_catalog_with_its_place(changes: list[tupl
         [(f"{SCHEMA}/$defs", {"id": TEXT}), (f"{SCHEMA}/properties/supplier_id", {"$ref": "#/$defs/id"})],
         [(f"{SCHEMA}/properties/week", {"type": "array", "items": COUNT}), (f"{OLD}/upgrade/default/week", [1])],
         [("tools/1/arguments", {"auth": {"role": "secret"}, "sku": {"role": "target"}})],
-        [("resources", {}), ("tools/0/arguments/supplier_id/resource", "supplier")],
         [(f"{OLD}/version", "beta")],
         [(f"{OLD}/supported_until", ...)],
     ],

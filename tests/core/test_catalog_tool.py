@@ -6,17 +6,13 @@ from typing import Any
 import pytest
 
 from proxy.core.catalog_tool import DEFAULT_MAX_BYTES, DEFAULT_TIMEOUT
-from proxy.core.tool import Argument, FailureWhen, RecordRule, Upgrade
+from proxy.core.tool import Argument, FailureWhen, Upgrade
 from tests.core.sample_catalog import CAPACITY, document, load, problems, tool
 
 
 def test_every_value_of_an_entry_arrives() -> None:
     it = tool()
-    assert (it.name, it.wire_name, it.description) == (
-        "get_capacity",
-        "capacity.get",
-        "Weekly capacity of one supplier.",
-    )
+    assert (it.name, it.description) == ("get_capacity", "Weekly capacity of one supplier.")
     assert (it.effect, it.risk, it.timeout, it.idempotent, it.retries) == ("read", "low", 0.25, True, 2)
     assert it.marks == ("system:suppliers", "effect:read", "label:terms", "label:confidential")
     assert it.request is not None
@@ -24,10 +20,7 @@ def test_every_value_of_an_entry_arrives() -> None:
     assert (it.request.query, it.request.body) == ({"week": "week"}, None)
     assert it.arguments == (Argument(path="supplier_id", role="record", resource="supplier"),)
     assert it.result.trusted_paths == ("weekly_capacity",)
-    assert it.result.records == (
-        RecordRule(path="$", type="supplier", id="supplier_id", name="name", system_fields=("contact",)),
-    )
-    assert (it.result.max_bytes, it.result.keep) == (1024, ("supplier_id",))
+    assert it.result.max_bytes == 1024
     assert it.result.failure_when == FailureWhen(path="ok", equals=False)
     assert [v.version for v in it.versions] == ["2", "1"]
     assert it.versions[1].supported_until == date(2027, 3, 1)
@@ -36,7 +29,7 @@ def test_every_value_of_an_entry_arrives() -> None:
 
 def test_what_is_left_out_has_a_default() -> None:
     order = tool("place_order")
-    assert (order.wire_name, order.description, order.risk) == ("place_order", "", None)
+    assert (order.description, order.risk) == ("", None)
     assert (order.timeout, order.result.max_bytes) == (DEFAULT_TIMEOUT, DEFAULT_MAX_BYTES)
     assert order.result.media_type == "application/json"
     assert not order.result.pass_invalid
@@ -54,7 +47,7 @@ def test_durations_have_a_unit(text: str, seconds: float) -> None:
     assert tool("get_capacity", ("tools/0/timeout", text)).timeout == seconds
 
 
-@pytest.mark.parametrize("timeout", ["0s", "0ms", "601s", "11m", "3", "3 s", "-1s", "1h", 3])
+@pytest.mark.parametrize("timeout", ["0s", "0ms", "601s", "11m", "999999m", "3", "3 s", "-1s", "1h", 3])
 def test_a_timeout_without_unit_sense_or_limit_is_refused(timeout: Any) -> None:
     (problem,) = problems(document(("tools/0/timeout", timeout)))
     assert problem.startswith("0.yaml: /tools/0/timeout: must ")
@@ -67,6 +60,8 @@ BROKEN: list[tuple[str, Any, str]] = [
     ("versions/0/arguments_schema/properties/week", {"minimum": "x"}, 'week/minimum: "x" is not of type "number"'),
     ("versions/0/arguments_schema/properties/week", {"$ref": "http://127.0.0.1/x"}, "Retrieval is disabled"),
     ("versions/0/result_schema", {"$ref": "#/$defs/Widget"}, "version 2: result_schema: /: Pointer"),
+    ("versions/0/result_schema/type", None, "version 2: result_schema: /type: null is not valid"),
+    ("versions/0/result_schema/properties", None, "version 2: result_schema: /properties: null is not of type"),
     (
         "versions/1/arguments_schema/properties",
         7,
@@ -119,6 +114,13 @@ def test_a_tool_whose_last_version_has_ended_is_retired_and_the_catalog_still_lo
     assert load(ending, today=end).tools["draw_chart"].quarantined is None
     retired = load(ending, today=end + timedelta(days=1)).tools["draw_chart"].quarantined
     assert retired == "retired: supported until 2026-11-25"
+
+
+def test_an_end_that_is_no_day_is_a_problem() -> None:
+    """Python's calendar begins with year 1; the JSON Schema library's does not."""
+    for day in ("0000-01-01", "2027-02-30"):
+        (found,) = problems(document(("tools/0/versions/1/supported_until", day)))
+        assert found.startswith("0.yaml: /tools/0/versions/1/supported_until: must ")
 
 
 def test_an_undeclared_system_or_upstream_is_a_problem() -> None:

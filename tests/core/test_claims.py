@@ -24,12 +24,18 @@ def test_claims_become_a_principal_by_the_issuers_mapping() -> None:
         issuer="https://id",
         audience=("sidegate",),
         algorithms=("ES256",),
-        claims=ClaimNames(roles="https://corp.example/roles", tenant="org.id", name="preferred_username"),
+        claims=ClaimNames(
+            roles="https://corp.example/roles",
+            tenant="org.id",
+            name="preferred_username",
+            attributes={"domain": "hd", "sites": "org.sites", "absent": "org.absent"},
+        ),
     )
     person = read(
         rules,
         **{"https://corp.example/roles": ["buyer", "lead"]},
-        org={"id": "acme"},
+        org={"id": "acme", "sites": ["a", "b"]},
+        hd="acme.example",
         preferred_username="Ben",
         act={"sub": "agent-7", "act": {"sub": "portal"}},
         auth_time=SECONDS - 600,
@@ -40,6 +46,7 @@ def test_claims_become_a_principal_by_the_issuers_mapping() -> None:
         name="Ben",
         tenant="acme",
         roles=("buyer", "lead"),
+        attributes={"domain": "acme.example", "sites": ["a", "b"]},
         actors=("agent-7", "portal"),
         authenticated_at=NOW - timedelta(seconds=600),
         expires_at=NOW + timedelta(seconds=60),
@@ -178,3 +185,15 @@ def test_segments_are_three_of_base64url_without_padding() -> None:
     ):
         with pytest.raises(Refusal, match="segments"):
             segments(token)
+
+
+@pytest.mark.parametrize("value", [5, True, "", "a\nb", {"a": "b"}, ["a", 1], [["a"]], 10**300])
+def test_an_attribute_is_a_text_or_a_list_of_texts(value: Any) -> None:
+    rules = IssuerRules(
+        issuer="https://id",
+        audience=("sidegate",),
+        algorithms=("ES256",),
+        claims=ClaimNames(attributes={"domain": "hd"}),
+    )
+    with pytest.raises(Refusal, match="attribute domain is neither"):
+        read(rules, hd=value)

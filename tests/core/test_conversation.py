@@ -94,3 +94,13 @@ def test_a_conversation_comes_back_from_its_row() -> None:
     conversation.answered("digest", Code.DENIED, ok=False)
     conversation.handed = 9
     assert conversation_from_json(orjson.loads(orjson.dumps(conversation_to_json(conversation)))) == conversation
+
+
+def test_quoted_text_makes_a_conversation_untrusted_for_good() -> None:
+    """What somebody pasted may be anybody's words (design section 7)."""
+    conversation = Conversation(id="talk")
+    conversation.register(registered("talk"))
+    assert not conversation.untrusted
+    conversation.register(registered("talk", quoted=True))
+    conversation.register(registered("talk"))
+    assert conversation.untrusted

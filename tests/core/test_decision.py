@@ -213,3 +213,11 @@ def test_what_policies_on_trial_said_is_passed_on_as_said() -> None:
 def test_no_bytes_raise_anything_but_a_refusal(text: bytes) -> None:
     for read in (read_decision, read_visible, read_mismatch, read_shadow):
         assert outcome(read, text) in (Code.POLICY_INVALID, Code.POLICY_UNAVAILABLE)
+
+
+def test_long_answers_are_not_kept() -> None:
+    """A policy that repeats arguments in `details` says something else each time, up to a mebibyte."""
+    small, large = changed(revision="kept"), changed(revision="let-go", warn={"p": {"said": "x" * 5000}})
+    assert read_decision(small) is read_decision(small)
+    assert read_decision(large) == read_decision(large)
+    assert read_decision(large) is not read_decision(large)

@@ -7,10 +7,13 @@ import pytest
 
 from proxy.core.conversation import Conversation
 from proxy.core.hold_rules import (
+    AGENT_SHARE,
     MAX_AGE,
     MAX_USES,
+    PRINCIPAL_SHARE,
     Hold,
     HoldLimits,
+    Waiting,
     deadline,
     hold_from_json,
     hold_to_json,
@@ -100,7 +103,17 @@ def test_limits_are_numbers_of_holds_that_may_be_open(which: int) -> None:
     """Of the conversation, of the user, of the agent, and of all."""
     limits = HoldLimits(conversation=2, principal=3, agent=4, total=5)
     wanted, talk = review("call", WHO, WHAT), Conversation(id="talk")
-    refuse_over_limits((1, 2, 3, 4), wanted, talk, limits)
+    refuse_over_limits(Waiting(1, 2, 3, 4, 0, 0), wanted, talk, limits)
     one, two, three, four = (found + (n == which) for n, found in enumerate((1, 2, 3, 4)))
     with refusing(Code.OVERLOADED):
-        refuse_over_limits((one, two, three, four), wanted, talk, limits)
+        refuse_over_limits(Waiting(one, two, three, four, 0, 0), wanted, talk, limits)
+
+
+@pytest.mark.parametrize("which", range(2))
+def test_new_holds_per_hour_are_bounded_for_the_user_and_the_agent(which: int) -> None:
+    """A fresh conversation costs nothing, so its own bound alone is none."""
+    limits, most = HoldLimits(new_per_hour=2), (2 * PRINCIPAL_SHARE, 2 * AGENT_SHARE)
+    wanted, talk = review("call", WHO, WHAT), Conversation(id="talk")
+    refuse_over_limits(Waiting(0, 0, 0, 0, *(found - 1 for found in most)), wanted, talk, limits)
+    with refusing(Code.OVERLOADED):
+        refuse_over_limits(Waiting(0, 0, 0, 0, *(f - (n != which) for n, f in enumerate(most))), wanted, talk, limits)

@@ -6,20 +6,25 @@ from datetime import datetime, timedelta
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxy.core.hold_rules import MAX_AGE, Hold, deadline
-from proxy.core.holds import CONCLUDED_REVIEWS, Holds, Waiting
+from proxy.core.hold_rules import MAX_AGE, Hold, Waiting, deadline
+from proxy.core.holds import CONCLUDED_REVIEWS, Holds
+from proxy.core.registry import workload
 from proxy.core.review import Review, ReviewStatus
 from tests.contracts.store_values import AGENT, NOON, caller, checked, review, tool
 
 WHAT = checked(tool("get_prices"))
 NAMES = ("a", "b", "c")
+STEP = timedelta(minutes=3)
 
 
-def hold(number: int, *, talk: str = "talk", user: str = "anna", pod: str = "p", minutes: int = 10) -> Hold:
-    """A pending review; its id tells its number."""
-    who = replace(caller(talk), agent=replace(AGENT, pod=pod))
+def hold(
+    number: int, *, talk: str = "talk", user: str = "anna", account: str = "a", minutes: int = 10, at: datetime = NOON
+) -> Hold:
+    """A pending review; its id tells its number, and each comes from another pod of its agent."""
+    who = replace(caller(talk), agent=replace(AGENT, service_account=account, pod=f"pod-{number}"))
     who = replace(who, principal=replace(who.principal, subject=user))
-    asked = review(f"call-{number}", who, WHAT, id=f"r-{number}", expires_at=NOON + timedelta(minutes=minutes))
+    end = NOON + timedelta(minutes=minutes)
+    asked = review(f"call-{number}", who, WHAT, id=f"r-{number}", requested_at=at, expires_at=end)
     return Hold(
         review=asked,
         number=number,
@@ -42,13 +47,17 @@ def approved(one: Hold, at: datetime) -> Hold:
     return replace(one, review=given_for)
 
 
-def counted(open_holds: list[Hold], wanted: Review) -> Waiting:
+def counted(open_holds: list[Hold], asked: list[Review], wanted: Review) -> Waiting:
     """By looking at all."""
+    own = workload(wanted.agent)
+    new = [review for review in asked if review.requested_at > wanted.requested_at - timedelta(hours=1)]
     return Waiting(
         sum(h.review.conversation == wanted.conversation for h in open_holds),
         sum(h.review.principal.id == wanted.principal.id for h in open_holds),
-        sum(h.review.agent == wanted.agent for h in open_holds),
+        sum(workload(h.review.agent) == own for h in open_holds),
         len(open_holds),
+        sum(review.principal.id == wanted.principal.id for review in new),
+        sum(workload(review.agent) == own for review in new),
     )
 
 
@@ -66,12 +75,14 @@ STEPS = st.lists(
 
 @given(STEPS, st.integers(0, 45))
 def test_indexes_say_what_a_look_at_all_would(steps: list[tuple[str, int, str, str, int]], minutes: int) -> None:
-    known = Holds()
+    known, asked = Holds(), list[Review]()
     for step, number, talk, user, minute in steps:
         name = f"r-{number}"
         before = known.all.get(name)
         if step == "ask" and before is None:
-            known.take(hold(number, talk=talk, user=user, pod=user + talk, minutes=minute))
+            one = hold(number, talk=talk, user=user, account=user + talk, minutes=minute, at=NOON + minute * STEP)
+            known.take(one)
+            asked.append(one.review)
         elif before is None:
             continue
         elif step == "forget":
@@ -84,8 +95,8 @@ def test_indexes_say_what_a_look_at_all_would(steps: list[tuple[str, int, str, s
     open_holds = [h for h in known.all.values() if h.review.status.open]
     assert known.open() == open_holds
     for talk in NAMES:
-        wanted = hold(99, talk=talk, user="b", pod=f"b{talk}").review
-        assert known.waiting(wanted) == counted(open_holds, wanted)
+        wanted = hold(99, talk=talk, user="b", account=f"b{talk}", at=NOON + 40 * STEP).review
+        assert known.waiting(wanted) == counted(open_holds, asked, wanted)
         assert known.of_conversation(talk) == [h for h in known.all.values() if h.review.conversation == talk]
         assert known.open(talk) == [h for h in open_holds if h.review.conversation == talk]
     for one in known.all.values():
@@ -142,3 +153,6 @@ def test_what_counts_is_gone_with_the_last_that_is_open() -> None:
     known.take(hold(1))
     known.take(concluded(hold(1)))
     assert not known._open
+    known.waiting(hold(2, at=NOON + timedelta(hours=1)).review)
+    assert not known._asked
+    assert not known._asked_at

@@ -167,7 +167,15 @@ def test_mentions_are_all_names_used() -> None:
     assert named.approvers == {"operations", "purchasing-leads", "platform"}
     assert named.policies == set(SAMPLE["policies"])
     assert {("create_order", "amount"), ("create_order", "currency"), ("send_mail", "cc")} < named.arguments
+    assert named.bounds == set()
     assert named.waivers == (Waiver(policy="review", mode="warn", because="x", until=date(2027, 1, 1)),)
+
+
+def test_arguments_that_are_bounded_for_a_whole_system_are_named() -> None:
+    """In lists of grants, too."""
+    cell = [{}, {"arguments": {"quantity": {"max": 1}}}]
+    named = mentions({**SAMPLE, "grants": {"tools": {}, "systems": {"crm": {"write": {"buyer": cell}}}}}, SCHEMA)
+    assert named.bounds == {("crm", "write", "quantity")}
 
 
 def test_everybody_who_may_approve_is_named() -> None:

@@ -26,6 +26,15 @@ TRUSTED = {
         {"allOf": [{"type": "object", "properties": {"a": TEXT}}], "unevaluatedProperties": False},
         ["a"],
     ),
+    "alternatives that are all sure": (closed(a=TEXT, b={"anyOf": [{"const": "x"}, {"type": "integer"}]}), ["a"]),
+    "a condition with both its ends": (
+        closed(a=TEXT, b={"if": {"type": "integer"}, "then": {"type": "integer"}, "else": {"const": "none"}}),
+        ["a"],
+    ),
+    "first items and none after them": (
+        closed(a=TEXT, rows={"type": "array", "prefixItems": [NUMBER], "items": False}),
+        ["a"],
+    ),
     "all of it": (None, ["$"]),
 }
 UNTRUSTED = {
@@ -43,6 +52,15 @@ UNTRUSTED = {
         ["a"],
     ),
     "text in one branch": (closed(a=TEXT, b={"anyOf": [{"type": "integer"}, TEXT]}), ["a"]),
+    "a constant in one branch and text in another": (closed(a=TEXT, b={"anyOf": [{"const": "x"}, TEXT]}), ["a"]),
+    "a branch without a type": (closed(a=TEXT, b={"oneOf": [{"type": "integer"}, {"minLength": 1}]}), ["a"]),
+    "a branch that is open": (closed(a=TEXT, b={"anyOf": [closed(n=NUMBER), {"type": "object"}]}), ["a"]),
+    "a condition without its other end": (closed(a=TEXT, b={"if": {"const": 1}, "then": {"const": 1}}), ["a"]),
+    "items after the first": (closed(a=TEXT, rows={"type": "array", "prefixItems": [NUMBER]}), ["a"]),
+    "text in what composes it": (
+        {"allOf": [{"type": "object", "properties": {"a": TEXT, "note": TEXT}}], "unevaluatedProperties": False},
+        ["a"],
+    ),
     "a schema without end": (LOOP, ["other"]),
     "a reference that leads nowhere": (closed(a=TEXT, b={"type": "object", "$ref": "#/$defs/none"}), ["a"]),
 }

@@ -38,6 +38,12 @@ def test_nobody_answers_a_call_in_whose_chain_they_act() -> None:
         answer(principal=replace(HELD.principal, actors=("robot", "rita")))
 
 
+def test_a_delegated_token_answers_nothing() -> None:
+    """Whoever acts in a person's name (RFC 8693) is not that person."""
+    with refusing(Code.NOT_APPROVER):
+        answer(replace(RITA, actors=("robot",)))
+
+
 def test_a_review_of_another_tenant_is_one_that_is_not_there() -> None:
     """Also for a reviewer of no tenant."""
     for tenant in ("other", None):

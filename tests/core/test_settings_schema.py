@@ -7,6 +7,7 @@ from proxy.core.schemas import compile_schema
 from proxy.core.settings_schema import DESCRIPTIONS, SCHEMA
 from proxy.settings import Issuer, Limits, Opa, Settings, Tokens
 
+PORTS = ("tokens", "reviewers")
 NOT_IN_THE_FILE = {"variables", "tools"}  # from the environment
 
 
@@ -28,11 +29,16 @@ def test_the_schema_compiles() -> None:
 
 
 def test_every_object_is_closed() -> None:
-    """A misspelt key is refused wherever it stands; only credentials and teams have names of the deployer's own."""
+    """A misspelt key is refused wherever it stands; only credentials, teams and attributes have names of the
+    deployer's own."""
     found = dict(objects(SCHEMA))
     assert len(found) > 10
     open_ones = [path for path, schema in found.items() if schema["additionalProperties"] is not False]
-    assert sorted(open_ones) == ["/properties/bundle/properties/teams", "/properties/credentials"]
+    attributes = [
+        f"/properties/{port}/properties/issuers/items/properties/claims/properties/attributes" for port in PORTS
+    ]
+    teams = "/properties/bundle/properties/teams"
+    assert sorted(open_ones) == sorted([teams, "/properties/credentials", *attributes])
 
 
 def test_every_setting_is_described_and_none_that_is_not_there() -> None:

@@ -52,6 +52,10 @@ def test_a_review_comes_back_as_it_was_with_every_digit_of_its_arguments() -> No
 
 
 def test_a_registered_conversation_comes_back_as_it_was_whatever_stands_beside_it() -> None:
-    made = registered("talk", principal=ADA, registration=Registration.ATTESTED, profile="careful", turns=9)
+    made = registered(
+        "talk", principal=ADA, registration=Registration.ATTESTED, profile="careful", turns=9, quoted=True
+    )
     row = orjson.loads(orjson.dumps({"kind": "registered", "seq": 4, **registered_to_json(made)}))
     assert registered_from_json(row) == made
+    del row["quoted"]
+    assert registered_from_json(row) == replace(made, quoted=False), "a row of before"

@@ -133,3 +133,13 @@ def test_any_bytes_are_read_or_refused(text: bytes) -> None:
     with contextlib.suppress(Refusal):
         tree = strict_json.read_tree(text)
         assert orjson.loads(strict_json.write(tree)) == orjson.loads(text)
+
+
+def test_so_many_values_are_not_read_at_all() -> None:
+    """A text of 1 MiB could have half a million; marks inside of strings are none."""
+    full = b"[" + b"1," * (strict_json.MAX_VALUES - 1) + b"1]"
+    assert len(strict_json.read_tree(full)) == strict_json.MAX_VALUES
+    with pytest.raises(Refusal, match="more than 100000 values"):
+        strict_json.read_tree(b"[" + full + b"]")
+    text = b'["' + b",[{\\\\" * strict_json.MAX_VALUES + b'"]'
+    assert len(strict_json.read_tree(text)) == 1

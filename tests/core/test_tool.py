@@ -45,18 +45,16 @@ def test_arguments_are_found_by_their_role() -> None:
             Argument(path="b", role="secret"),
             Argument(path="x.y", role="record", resource="c"),
             Argument(path="a", role="secret"),
-            Argument(path="n"),
         ),
     )
     assert (found.paths("secret"), found.paths("record"), found.paths("target")) == (("b", "a"), ("x.y",), ())
 
 
 def test_what_is_not_declared_takes_the_worst_value() -> None:
-    """A system is external, a result holds nothing trusted, an upstream forwards nothing and has no credential."""
+    """A system is external, a result holds nothing trusted, an upstream has no credential."""
     assert System(name="s").audience == "external"
     assert ResultRule().trusted_paths == ()
-    upstream = Upstream(name="u", kind="http")
-    assert (upstream.headers_forwarded, upstream.credential) == ((), None)
+    assert Upstream(name="u", kind="http").credential is None
     assert not ResultRule().pass_invalid
 
 

@@ -145,8 +145,8 @@ GUARDS: tuple[Guard, ...] = (
     guard(
         "open holds are bounded",
         "proxy/core/hold_rules.py",
-        "        if found >= limit:\n",
-        "        if False:\n",
+        '        if found >= limit:\n            raise _overloaded(f"{limit} calls of {of} already',
+        '        if False:\n            raise _overloaded(f"{limit} calls of {of} already',
         "core/test_hold_rules.py",
         STORE,
     ),

@@ -1,6 +1,7 @@
 """Binding ports: TCP, unix sockets, TLS, taken addresses, callers that hang up, and the end."""
 
 import asyncio
+import resource
 import ssl
 import stat
 from collections.abc import AsyncIterator
@@ -177,3 +178,32 @@ async def test_what_is_not_http_is_answered_without_being_repeated(listeners: Li
     assert said.startswith(b"HTTP/1.")
     assert b"400" in said
     assert b"canary" not in said
+
+
+async def test_a_port_takes_no_more_than_its_share_of_descriptors(listeners: Listeners) -> None:
+    """Heads that never end hold connections for ever: they close this port at most, and whoever comes is told at once."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (256, hard))
+    try:
+        crowded, other = await on_loopback(listeners, Slow().app), await on_loopback(listeners, Slow().app)
+        open_ones = [await asyncio.open_connection("127.0.0.1", crowded) for _ in range(64)]
+        for _, writer in open_ones:
+            writer.write(b"GET /quick HTTP/1.1\r\nhost: a\r\nx-never: ")
+            await writer.drain()
+        async with aiohttp.ClientSession() as session:
+            async with session.get(f"http://127.0.0.1:{other}/quick") as response:
+                assert response.status == 200
+            async with session.get(f"http://127.0.0.1:{crowded}/quick") as response:
+                assert (response.status, response.headers["retry-after"]) == (503, "1")
+                assert (await response.json())["refusal"]["code"] == "overloaded"
+            open_ones.pop()[1].close()
+
+            async with asyncio.timeout(10):
+                status = 0
+                while status != 200:  # the server has to see that one has gone
+                    async with session.get(f"http://127.0.0.1:{crowded}/quick") as response:
+                        status = response.status
+        for _, writer in open_ones:
+            writer.close()
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))

@@ -120,7 +120,6 @@ class Anything:
 UPSTREAM = Upstream(name="prices", kind="http", url="https://prices.internal:8443/api", credential="prices")
 TOOL = Tool(
     name="price.list",
-    wire_name="price.list",
     description="Prices.",
     system=System(name="pricing"),
     effect=ToolEffect.READ,

@@ -128,7 +128,7 @@ async def test_a_hanging_collector_ends_with_the_attempts_timeout(
 ) -> None:
     """It accepts and never answers."""
     receiver.default = Reply(hang=True)
-    variables = {BASE: receiver.url, "OTEL_EXPORTER_OTLP_TIMEOUT": "0.5", "OTEL_BSP_EXPORT_TIMEOUT": "600", **SOON}
+    variables = {BASE: receiver.url, "OTEL_EXPORTER_OTLP_TIMEOUT": "2", "OTEL_BSP_EXPORT_TIMEOUT": "2500", **SOON}
     async with exporting(variables) as exporter:
         exporter.offer(ROOT)
         await receiver.until(lambda r: bool(r.received))

@@ -35,7 +35,6 @@ def entry(name: str, function: Function, schema: Mapping[str, Any]) -> dict[str,
     """One catalog entry: every argument travels in the body under its own name."""
     return {
         "name": name,
-        "wire_name": function.name,
         "description": function.description,
         "system": SYSTEM,
         "effect": "read",

@@ -161,7 +161,7 @@ async def test_f07_a_bad_policy_is_not_taken_over(running: Rig) -> None:
     before = running.policy["policies"].copy()
     bring(running, {"bad": F07["allow by default"]})
     running.policy["policies"] = before | {"bad": "enforce"}
-    (running.folder / "policy.yaml").write_text(yaml.safe_dump(running.policy))
+    running.put_file("policy.yaml", yaml.safe_dump(running.policy))
     await running.until_true(lambda: "was not taken over" in running.log(), "the reload is refused")
     assert (await running.call(handle, "get_stock"))[0] == 200
     assert (await running.call(handle, "get_stock", {"sku": 1}))[0] == 400

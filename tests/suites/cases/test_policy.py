@@ -62,7 +62,7 @@ async def test_c038_an_opa_without_its_bundle_is_not_ready(prepared: Rig) -> Non
     becomes ready by itself."""
     opa = LateOpa(prepared.folder / "opa.sock", prepared.folder / "policy.tar.gz")
     await opa.start()
-    prepared.settings["opa"] = {"mode": "external", "address": f"unix://{opa.socket}", "bundle": str(opa.bundle)}
+    prepared.settings["opa"] |= {"mode": "external", "address": f"unix://{opa.socket}", "bundle": str(opa.bundle)}
     starting = asyncio.create_task(prepared.start())
     await prepared.until_true(opa.bundle.exists, "the bundle is written")
     for _ in range(20):
