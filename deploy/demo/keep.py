@@ -31,7 +31,10 @@ Ctrl-C ends it; {world.folder} stays, so that the last command works afterwards,
         flush=True,
     )
     try:
-        threading.Event().wait()
+        # In steps: the kernel may hand Ctrl-C to another thread, and who waits without end here would never hear of it.
+        never = threading.Event()
+        while not never.wait(0.5):
+            pass
     except KeyboardInterrupt:
         print(f"\nended; everything of this run is in {world.folder}", flush=True)
 

@@ -45,7 +45,7 @@ def test_a_cache_hit_is_silent_and_asks_no_network(machine: Machine, releases: R
     started = time.monotonic()
     run = machine.run("opa")
     assert run == Run(code=0, paths=[str(machine.cached)], said="")
-    assert time.monotonic() - started < 2
+    assert time.monotonic() - started < 10
     assert releases.asked == []
 
 

@@ -114,16 +114,23 @@ async def export(
         assert response.status == 200
 
 
-async def held_and_not(told: Story) -> None:
-    """A no, and nobody there at all."""
+async def ask(told: Story, way: str) -> str:
+    """A call that is held; its review."""
+    handle = await told.rig.register(f"c-{way}")
+    for name in ("get_stock", "get_terms"):
+        assert (await told.rig.send(handle, name)).status == 200
+    return str((await play(told, way, handle, "get_price")).body["refusal"]["review"])
+
+
+async def rejected(told: Story) -> None:
+    """A person says no."""
+    path = f"/v1/reviews/{await ask(told, 'rejected')}/reject"
+    assert (await told.rig.review("POST", path, {"comment": COMMENT}))[0] == 200
+
+
+async def expired(told: Story) -> None:
+    """Nobody was there for what had been asked under this name."""
     made = told.rig
-    for way in ("rejected", "expired"):
-        handle = await made.register(f"c-{way}")
-        for name in ("get_stock", "get_terms"):
-            assert (await made.send(handle, name)).status == 200
-        review = (await play(told, way, handle, "get_price")).body["refusal"]["review"]
-        if way == "rejected":
-            assert (await made.review("POST", f"/v1/reviews/{review}/reject", {"comment": COMMENT}))[0] == 200
     await made.until_true(lambda: bool(made.records(kind="review_resolved", status="expired")), "the review expires")
 
     async def told_so() -> bool:

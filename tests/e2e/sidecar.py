@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import json
 import os
+import random
 import signal
 import socket
 import subprocess
@@ -23,6 +24,7 @@ from tests.e2e.world import CATALOG, POLICY, REVIEWERS, TOOLS, USERS
 
 REPO = Path(__file__).parents[2]
 CREDENTIAL = "upstream-secret-credential"
+LOWEST_PORT = 10_000
 
 
 @dataclass(slots=True)
@@ -62,7 +64,9 @@ class SidecarProcess:
             "tokens": {"file": "tokens.yaml"},
             "reviewers": {"file": "reviewers.yaml"},
             "credentials": {"api": {"bearer_file": "api.token"}},
-            "opa": {"deadline": "10s"},  # bounds of patience are no test's subject unless it sets them: the machine may be busy
+            "opa": {
+                "deadline": "10s"
+            },  # bounds of patience are no test's subject unless it sets them: the machine may be busy
             "patience": "200ms",
             "drain": "10s",
             "agent": {"namespace": "test", "service_account": "agent", "pod": "rig"},
@@ -167,9 +171,15 @@ class SidecarProcess:
 
 
 def free_ports(count: int) -> Iterator[int]:
-    """Ports that were free a moment ago."""
+    """Ports that are free, of those that the kernel gives to nobody by itself: until a sidecar binds one, other servers start."""
+    given = Path("/proc/sys/net/ipv4/ip_local_port_range")
+    first = int(given.read_text().split()[0]) if given.exists() else 0
+    choice = random.sample(range(LOWEST_PORT, first), 100) if first > LOWEST_PORT + 1000 else [0] * count
     with contextlib.ExitStack() as stack:
-        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for one in sockets:
-            one.bind(("127.0.0.1", 0))
-        yield from [one.getsockname()[1] for one in sockets]
+        found: list[int] = []
+        while len(found) < count:
+            one = stack.enter_context(socket.socket())
+            with contextlib.suppress(OSError):
+                one.bind(("127.0.0.1", choice.pop()))
+                found.append(one.getsockname()[1])
+    yield from found

@@ -39,7 +39,8 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(180)]
 
 
 def environment(folder: Path) -> dict[str, str]:
-    return {**os.environ, "PYTHONPATH": str(REPO), "TMPDIR": str(folder)}
+    """Ours, with a policy service that may be slow, as on a busy machine."""
+    return {**os.environ, "PYTHONPATH": str(REPO), "TMPDIR": str(folder), "SIDEGATE_OPA__DEADLINE": "10s"}
 
 
 @pytest.fixture

@@ -136,7 +136,7 @@ async def test_the_implicit_conversation_cannot_be_registered(shared: Rig) -> No
 
 async def test_an_expired_conversation_refuses_and_keeps_its_labels(prepared: Rig) -> None:
     """After conversation_ttl: 401, registering again revives it with what it had read, and the id is never clean."""
-    prepared.settings["conversation_ttl"] = "1500ms"
+    prepared.settings["conversation_ttl"] = "4s"  # time enough for what has to be done before
     await prepared.start()
     handle = await prepared.register("short")
     await held_price(prepared, handle)

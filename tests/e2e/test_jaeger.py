@@ -14,10 +14,12 @@ from tests.e2e.jaeger_story import (
     CANARY,
     COMMENT,
     Story,
+    ask,
     ended_otherwise,
+    expired,
     held_and_approved,
-    held_and_not,
     maps,
+    rejected,
     upstream,
 )
 from tests.e2e.rig import CREDENTIAL, REPO, rig
@@ -38,14 +40,17 @@ async def story(
     async with rig(tmp_path_factory.mktemp("told")) as made:
         told = Story(made, jaeger, f"sidegate-{protocol.partition('/')[0]}")
         made.environment = jaeger.variables(protocol, told.service)
-        made.settings |= {"review_ttl": "2s", "opa": {"deadline": "1500ms"}}
+        # Long enough for all that has to be done before, short enough to be waited for.
+        made.settings |= {"review_ttl": "8s", "opa": {"deadline": "3s"}}
         for entry in made.catalog["tools"]:
-            entry["timeout"] = "500ms"
+            entry["timeout"] = "2s"
         made.upstream.answer = upstream
         await made.start()
+        await ask(told, "expired")
         await held_and_approved(told)
-        await held_and_not(told)
+        await rejected(told)
         await ended_otherwise(told)
+        await expired(told)
         assert ("cygrpc" in maps(made.pid)) is (protocol == "grpc")
         assert await made.stop() == 0
         await made.until_true(lambda: bool(told.spans("closed")), "what was flushed at the end can be searched")

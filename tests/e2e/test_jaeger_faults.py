@@ -22,9 +22,9 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(120)]
 
 HURRY = {
     "OTEL_BSP_SCHEDULE_DELAY": "20",
-    "OTEL_BSP_EXPORT_TIMEOUT": "400",
-    "OTEL_EXPORTER_OTLP_TIMEOUT": "0.2",
+    "OTEL_BSP_EXPORT_TIMEOUT": "400",  # over before a second attempt
 }
+SILENT = ("hangs", "mute")  # the others answer, and on a busy machine that may take its time
 SAID = "spans did not reach the collector"
 FLUSH_SECONDS = 3.0
 
@@ -102,7 +102,11 @@ async def test_no_call_notices_and_the_log_says_it_once(
     """Calls are answered as ever while batch after batch is lost; losses are counted; the end keeps its bound."""
     (tmp_path / "tls").mkdir()
     async with collector(fault, tmp_path / "tls") as url:
-        prepared.environment = HURRY | {"OTEL_EXPORTER_OTLP_ENDPOINT": url, "OTEL_EXPORTER_OTLP_PROTOCOL": protocol}
+        prepared.environment = HURRY | {
+            "OTEL_EXPORTER_OTLP_ENDPOINT": url,
+            "OTEL_EXPORTER_OTLP_PROTOCOL": protocol,
+            "OTEL_EXPORTER_OTLP_TIMEOUT": "0.2" if fault in SILENT else "5",
+        }
         await prepared.start()
         handle = await prepared.register("c1")
         slowest, lost = 0.0, 0.0

@@ -39,7 +39,7 @@ async def test_a_review_waits_where_its_call_is_and_ends_where_it_was_answered(t
         for name in ("a", "b", "desk"):
             (tmp_path / name).mkdir()
             pods.append(of_group(await stack.enter_async_context(rig(tmp_path / name)), server.url, name))
-            pods[-1].settings["review_ttl"] = "4s"
+            pods[-1].settings["review_ttl"] = "8s"  # time enough to answer the first
         a, b, desk = pods
         desk.arguments.append("--desk")
         for pod in pods:

@@ -53,12 +53,13 @@ class Stranger:
         return f"http://127.0.0.1:{self.ports[port]}{path}"
 
     def open(self) -> "subprocess.Popen[str]":
-        """The shell; `sidegate` on its PATH as `deploy/venv.sh` puts it there, the ports of sidegate.yaml overridden."""
+        """The shell; `sidegate` on its PATH as `deploy/venv.sh` puts it there, ports and deadline of sidegate.yaml overridden."""
         command = self.folder / "bin" / "sidegate"
         command.parent.mkdir()
         command.write_text(f'#!/bin/sh\nPYTHONPATH="{REPO}" exec "{sys.executable}" -m proxy.cli "$@"\n')
         command.chmod(0o755)
         own = {f"SIDEGATE_{n.upper()}_PORT": f"127.0.0.1:{self.ports[n]}" for n in ("agent", "probe", "review")}
+        own["SIDEGATE_OPA__DEADLINE"] = "10s"  # the machine may be busy
         return subprocess.Popen(
             ["bash", "-e"],
             stdin=subprocess.PIPE,

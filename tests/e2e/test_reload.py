@@ -78,25 +78,24 @@ async def test_a_broken_file_keeps_what_works_and_is_reported(running: Rig) -> N
     file mends it."""
     handle = await running.register("c1")
     first = (await status_of(running))["revision"]
-    tools = running.folder / "catalog" / "tools.yaml"
-    policy = running.folder / "policy.yaml"
-    good = {path: path.read_text() for path in (tools, policy)}
+    tools, policy = "catalog/tools.yaml", "policy.yaml"
+    good = {name: (running.folder / name).read_text() for name in (tools, policy)}
     broken = {
         tools: (good[tools] + "\nnonsense: true\n", "- [", good[tools].replace("system: pricing", "system: nowhere")),
         policy: ("{}", "granting: [", json.dumps({**running.policy, "granting": ["nobody"]})),
     }
-    for path, texts in broken.items():
+    for name, texts in broken.items():
         for text in texts:
             reported = asyncio.create_task(more_records(running, "reload", 1))
             await asyncio.sleep(0)  # it counts those that are there before the file changes
-            path.write_text(text)
+            running.put_file(name, text)
             await reported
             report = running.records(kind="reload")[-1]
             assert (report["failed"], bool(report["problems"])) == (True, True)
             assert json.dumps(report["problems"][0])[1:60] in running.log()
             assert (await status_of(running))["revision"] == first
             assert (await running.send(handle, "get_stock")).status == 200
-            path.write_text(good[path])
+            running.put_file(name, good[name])
     running.catalog["tools"][0]["description"] = "changed"
     running.write()
     second = await until_revision_is_not(running, first)

@@ -13,7 +13,7 @@ pytestmark = pytest.mark.slow
 
 async def test_expiry_is_a_no_and_the_call_asks_anew(prepared: Rig) -> None:
     """After the deadline: the state says expired, a yes is refused, a resume is refused, and the call is held anew."""
-    prepared.settings["review_ttl"] = "700ms"
+    prepared.settings["review_ttl"] = "2s"
     prepared.settings["patience"] = "50ms"
     await prepared.start()
     handle = await prepared.register("c1")

@@ -43,7 +43,7 @@ def tool(name: str, system: str, effect: str, request: Mapping[str, Any] | None,
         "risk": "low",
         "upstream": "api" if request else "in-agent",
         "versions": [{"version": "1", "arguments_schema": schema}],
-        "timeout": "2s",
+        "timeout": "10s",
     }
     return entry | ({"request": dict(request)} if request else {}) | more
 
