@@ -30,7 +30,7 @@ from proxy.adapters.policy_source import PolicySource
 from proxy.adapters.snapshots import Report, SnapshotKeeper
 from proxy.adapters.state_directory import UnusableError
 from proxy.adapters.trial import TrialPolicy
-from proxy.adapters.verifiers import attestations, verifier
+from proxy.adapters.verifiers import ReviewersAlone, attestations, verifier
 from proxy.adapters.workshop import Workshop
 from proxy.core.limits import Gate
 from proxy.identify import Identify
@@ -108,7 +108,7 @@ async def start(settings: Settings, stack: AsyncExitStack) -> Sidecar:
     registrar = Registrar(
         identify=identify, attestations=attestations(settings, clock), max_age=settings.conversation_ttl
     )
-    reviewers = verifier(settings.reviewers, session, clock)
+    reviewers = ReviewersAlone(verifier(settings.reviewers, session, clock), users)
     observed.watch(sidecar.readings())
     await _bind(settings, sidecar, registrar, reviewers, observed)
     return sidecar
@@ -224,6 +224,7 @@ async def _bind(
         conversations=store.conversations,
         verifier=reviewers,
         status=sidecar.status,
+        unknown=sidecar.unknown,
     )
     probe = ProbePort(
         ready=sidecar.ready, metrics=lambda openmetrics: observed.metrics.exposition(openmetrics=openmetrics)

@@ -68,6 +68,12 @@ class Sidecar:
             "journal": {"seq": head.seq, "hash": head.hash, "segment": head.segment},
         }
 
+    def unknown(self, scope: str, name: str) -> bool:
+        """Whether the catalog has no such tool or system; of other scopes it cannot tell."""
+        catalog = self.snapshots.current().catalog
+        named: Mapping[str, Mapping[str, object]] = {"tool": catalog.tools, "system": catalog.systems}
+        return scope in named and name not in named[scope]
+
     def readings(self) -> Mapping[str, Callable[[], Reading]]:
         """What `/metrics` reads at each scrape."""
         return {

@@ -92,6 +92,17 @@ async def test_its_status_has_what_an_operator_asks_for(line: Line) -> None:
     assert (status["registration"], status["in_flight"]) == ("claimed", 0)
 
 
+async def test_it_knows_which_names_the_catalog_has(line: Line) -> None:
+    """Of tools and systems; of others it cannot tell."""
+    made = sidecar(line)
+    (name, tool), *_ = line.snapshots.now.catalog.tools.items()
+    assert not made.unknown("tool", name)
+    assert not made.unknown("system", tool.system.name)
+    assert made.unknown("tool", "nothing")
+    assert made.unknown("system", name)
+    assert not made.unknown("conversation", "nothing")
+
+
 async def test_its_gauges_are_read_when_they_are_asked_for(line: Line) -> None:
     """Reviews that wait and the age of the oldest, revision, journal, free space."""
     readings = sidecar(line).readings()

@@ -10,6 +10,7 @@ import aiohttp
 from proxy.adapters.token_file import TokenFile
 from proxy.core import claims
 from proxy.core.claims import ClaimNames, IssuerRules
+from proxy.errors import Code, Refusal
 from proxy.model import Principal
 from proxy.ports import Clock, TokenVerifier
 from proxy.settings import Issuer as IssuerSettings
@@ -35,6 +36,26 @@ class ChainedVerifier:
         if verifier is None:
             raise claims.refused("tokens of this kind are not accepted here")
         return await verifier.verify(token)
+
+
+class ReviewersAlone:
+    """TokenVerifier of the review port. A token that the agent port takes, too (a copied line, a JWT with both audiences), is no
+    reviewer's: whoever holds it could be the agent (design section 12)."""
+
+    def __init__(self, reviewers: TokenVerifier, users: TokenVerifier) -> None:
+        self._reviewers = reviewers
+        self._users = users
+
+    async def verify(self, token: str) -> Principal:
+        """See TokenVerifier. While it cannot be told whether a user has it, nobody has."""
+        reviewer = await self._reviewers.verify(token)
+        try:
+            await self._users.verify(token)
+        except Refusal as no:
+            if no.code is Code.UNAUTHENTICATED:
+                return reviewer
+            raise
+        raise claims.refused("this token is a user's on the agent port, too")
 
 
 def verifier(tokens: Tokens, session: aiohttp.ClientSession, clock: Clock) -> ChainedVerifier:

@@ -33,4 +33,6 @@ def _switch(args: argparse.Namespace) -> int:
     switch = read(answer)
     verb = "stopped" if switch["standing"] else "running again"
     say(clean(f"{switch['scope']} {switch['name']}".rstrip() + f" is {verb}"))
+    if switch.get("unknown"):
+        say(clean(f"but the catalog has no {switch['scope']} of that name: is it spelt rightly?"))
     return OK

@@ -28,6 +28,7 @@ class ReviewPort:
     conversations: Conversations
     verifier: TokenVerifier
     status: Callable[[], Mapping[str, Any]]
+    unknown: Callable[[str, str], bool] = lambda _scope, _name: False  # whether the catalog has no such tool or system
 
     def application(self) -> web.Application:
         """All routes in one table."""
@@ -98,7 +99,9 @@ class ReviewPort:
             raise Refusal(Code.INVALID_CALL, f"a switch has a scope ({', '.join(sorted(SCOPES))}) and a name")
         switch = {"scope": scope, "name": name, "by": reviewer.id}
         await self.conversations.throw(switch, standing=standing)
-        return json_response(orjson.dumps(switch | {"standing": standing}))
+        # It stands all the same: what the catalog brings later is stopped, too. But a name that is misspelt stops nothing.
+        told = {"unknown": True} if self.unknown(scope, name) else {}
+        return json_response(orjson.dumps(switch | {"standing": standing} | told))
 
     async def _reviewer(self, request: web.Request) -> Principal:
         if "origin" in request.headers:

@@ -8,7 +8,7 @@ import aiohttp
 import pytest
 
 from proxy.adapters.token_file import token_line
-from proxy.adapters.verifiers import attestations, verifier
+from proxy.adapters.verifiers import ReviewersAlone, attestations, verifier
 from proxy.adapters.watched_file import UnusableFileError
 from proxy.errors import Code, Refusal
 from proxy.model import Principal
@@ -50,6 +50,29 @@ async def test_opaque_tokens_and_jwts_work_side_by_side(tmp_path: Path, session:
     assert (await principal(tokens, session, opaque)).subject == "ada"
     ben = await principal(tokens, session, signed(CLAIMS))
     assert (ben.id, ben.roles) == ("https://id.test#ben", ("buyer",))
+
+
+async def test_a_token_that_users_have_too_is_no_reviewers(tmp_path: Path, session: aiohttp.ClientSession) -> None:
+    """A line that was copied, or a JWT for both audiences; and nobody's while it cannot be told."""
+    opaque, path = token_file(tmp_path)
+    own, line = token_line(subject="rita", roles=("sourcing",))
+    (tmp_path / "reviewers.yaml").write_text(path.read_text() + line)
+    users = verifier(Tokens(file=path, issuers=(issuer(tmp_path),)), session, ManualClock())
+    both = Tokens(file=tmp_path / "reviewers.yaml", issuers=(issuer(tmp_path, audience="reviews"),))
+    alone = ReviewersAlone(verifier(both, session, ManualClock()), users)
+    assert (await alone.verify(own)).subject == "rita"
+    assert (await alone.verify(signed(CLAIMS | {"aud": "reviews"}))).subject == "ben"
+    for token in (opaque, signed(CLAIMS | {"aud": ["reviews", "sidegate"]}), signed(CLAIMS), "x" * 43):
+        with pytest.raises(Refusal) as no:
+            await alone.verify(token)
+        assert no.value.code is Code.UNAUTHENTICATED
+
+    class Away:
+        async def verify(self, token: str) -> Principal:
+            raise Refusal(Code.STATE_UNAVAILABLE, "no keys")
+
+    with pytest.raises(Refusal, match="no keys"):
+        await ReviewersAlone(verifier(both, session, ManualClock()), Away()).verify(own)
 
 
 async def test_where_nothing_is_configured_nothing_is_accepted(tmp_path: Path, session: aiohttp.ClientSession) -> None:

@@ -22,6 +22,7 @@ async def test_a_stop_refuses_calls_until_it_is_lifted(scope: tuple[str, ...], r
     stopped = await command(running, "stop", *scope)
     assert stopped.code == 0
     assert f"{' '.join(scope)} is stopped" in stopped.out
+    assert "no" not in stopped.out.split()
     _, answer = await running.call(handle, "get_stock")
     assert answer["refusal"]["code"] == "stopped"
     lifted = await command(running, "resume", *scope, "--json")
@@ -36,6 +37,15 @@ async def test_only_an_operator_throws_a_switch(running: Rig) -> None:
     assert (done.code, done.out) == (1, "")
     assert done.err.startswith("sidegate: ")
     assert (await running.call(await running.register("s2"), "get_stock"))[1]["status"] == "done"
+
+
+@pytest.mark.parametrize("scope", ["tool", "system"])
+async def test_a_name_that_the_catalog_does_not_have_is_said(scope: str, running: Rig) -> None:
+    """It stands, since the catalog may bring it; but who has misspelt a name at night has stopped nothing."""
+    done = await command(running, "stop", scope, "get_stokc")
+    assert done.code == 0
+    assert f"the catalog has no {scope} of that name" in done.out
+    assert (await command(running, "resume", scope, "get_stokc")).code == 0
 
 
 async def test_a_name_with_control_characters_is_shown_and_not_obeyed(running: Rig) -> None:
