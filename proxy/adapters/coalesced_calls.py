@@ -14,12 +14,13 @@ from proxy.adapters.again import again_and_again
 from proxy.core.identity import ANONYMOUS
 from proxy.core.tool import CheckedCall
 from proxy.earlier import Outcome
-from proxy.errors import Ran, Refusal
+from proxy.errors import Code, Ran, Refusal
 from proxy.model import Caller, Facts
 from proxy.ports import Calls, Clock
 
 PER_SECOND = 50
 WINDOW = 1.0  # seconds
+_ANYBODYS = frozenset({Code.OVERLOADED, Code.INTERNAL_ERROR})  # refused before we looked who it is: it may be a user's
 
 
 class CoalescedCalls:
@@ -88,7 +89,9 @@ def _of_nobody(terminal: Mapping[str, Any]) -> bool:
     """Whether a call was refused to somebody who is not known, or before anybody was: what whoever reaches the port can send."""
     principal = terminal["principal"]
     refused = terminal["outcome"] == Outcome.REFUSED and terminal["ran"] == Ran.NO
-    return bool(refused and (principal is None or principal["id"] == ANONYMOUS.id))
+    if principal is None:
+        return refused and terminal["code"] not in _ANYBODYS
+    return bool(refused and principal["id"] == ANONYMOUS.id)
 
 
 def _shortened(terminal: Mapping[str, Any]) -> dict[str, Any]:

@@ -97,15 +97,22 @@ async def test_what_somebody_asked_for_is_never_left_out(record: dict[str, Any])
     assert len(inner.records) == PER_SECOND * 2
 
 
-@pytest.mark.parametrize(
-    "code", [Code.UNKNOWN_CONVERSATION, Code.UNAUTHENTICATED, Code.OVERLOADED, Code.INTERNAL_ERROR]
-)
+@pytest.mark.parametrize("code", [Code.UNKNOWN_CONVERSATION, Code.UNAUTHENTICATED, Code.CONFLICTING_CONVERSATION])
 async def test_whatever_is_refused_before_somebody_is_known_is_coalesced(code: Code) -> None:
     """A made-up handle or token is as easily sent as a body that cannot be read."""
     inner = Recorder()
     calls = CoalescedCalls(inner, Hand())
     await flood(calls, PER_SECOND + 7, code)
     assert len(inner.records) == PER_SECOND
+
+
+@pytest.mark.parametrize("code", [Code.OVERLOADED, Code.INTERNAL_ERROR])
+async def test_what_is_refused_before_anybody_looked_who_it_is_keeps_its_record(code: Code) -> None:
+    """It may be a user's call, and each of those has a record of its own."""
+    inner = Recorder()
+    calls = CoalescedCalls(inner, Hand())
+    await flood(calls, PER_SECOND + 7, code)
+    assert len(inner.records) == PER_SECOND + 7
 
 
 async def test_what_may_have_run_is_never_left_out() -> None:
