@@ -41,9 +41,11 @@ async def test_after_its_deadline_nothing_is_sent() -> None:
     async with serving() as server:
         server.script = [answer()]
         pool, sent = pool_to(server.port), list[int]()
+        await pool.send(request())  # which leaves a connection that could be written to at once
         with pytest.raises(ConnectionFault, match="timeout"):
             await pool.send(request(-1), sending=lambda: sent.append(1))
-        assert (sent, server.received) == ([], [])
+        assert (sent, len(server.received)) == ([], 1)
+        pool.close()
 
 
 async def test_half_of_the_time_is_left_for_the_answer_of_whoever_waits_for_a_place() -> None:
