@@ -10,6 +10,7 @@ from typing import Any, Protocol
 import aiohttp
 import jwt
 
+from proxy.adapters.bundle_http import bounded
 from proxy.adapters.plain_url import plain_url
 from proxy.adapters.watched_file import UnusableFileError, WatchedFile
 from proxy.core import strict_json
@@ -142,12 +143,7 @@ class UrlKeys:
         async with request as response:
             if response.status != 200:
                 raise ValueError(f"has status {response.status}")
-            body = bytearray()
-            async for chunk in response.content.iter_chunked(16384):
-                body += chunk
-                if len(body) > MAX_BYTES:
-                    raise ValueError(f"is larger than {MAX_BYTES} bytes")
-            return bytes(body)
+            return await bounded(response, MAX_BYTES)
 
 
 def matching(keys: KeySet, key_id: str | None, algorithm: str) -> Sequence[jwt.PyJWK]:
