@@ -12,10 +12,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import orjson
-from opa_client import AsyncOpaClient
 
 from proxy.adapters.http_connection import ConnectionFault, HttpConnection, Request
 from proxy.adapters.http_pool import ConnectionPool
+from proxy.adapters.opa_client_async import AsyncOpaClient
 
 MEDIA_TYPE = "application/json"
 

@@ -15,7 +15,7 @@ from opentelemetry.sdk.resources import Resource
 
 from proxy.adapters.seldom import Seldom
 from proxy.ports import Clock
-from proxy.telemetry.destination import Destination, read_destination
+from proxy.telemetry.destination import Destination
 from proxy.telemetry.encode import SpanBatch
 from proxy.telemetry.spans import SpanRecord
 from proxy.telemetry.transport import SendFailed, Transport, fix_of, transport_to
@@ -144,9 +144,6 @@ class SpanExporter:
                 task.cancel()
 
 
-def exporter_of(variables: Variables, clock: Clock) -> SpanExporter | None:
-    """The exporter that the `OTEL_*` variables ask for; None if they ask for none (see `destination`)."""
-    destination = read_destination(variables)
-    if destination is None:
-        return None
+def exporter_to(destination: Destination, variables: Variables, clock: Clock) -> SpanExporter:
+    """The exporter to a collector, with the resource that the `OTEL_*` variables describe."""
     return SpanExporter(destination, read_resource(variables), transport_to(destination), clock)

@@ -100,8 +100,7 @@ class HoldSpans:
         self, name: str, parent: SpanContext, told: dict[str, Value], links: Sequence[SpanContext]
     ) -> SpanContext:
         span = self._tracer.start(name, names.SPAN_INTERNAL, parent, links=links, record=True)
-        for key, value in told.items():
-            span.set(key, value)
+        span.update(told)
         span.end()
         return span.context
 

@@ -96,6 +96,14 @@ ALL_ATTRIBUTES: Mapping[str, str] = {
 }
 
 ONCE = frozenset({TOOL_CALL_ID, DECISION_ID, REVIEW_ID, REVIEW_EXPIRES, RESUMES})  # no two calls say the same in these
+ALONE = ONCE | {
+    CONVERSATION_ID,
+    PRINCIPAL,
+    LABELS,
+    REVIEW_SECONDS,
+    REVIEW_APPROVERS,
+    WAITED,
+}  # the others stand together
 
 # Metrics.
 CALLS_TOTAL = "sidegate_calls_total"

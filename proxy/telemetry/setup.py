@@ -3,18 +3,21 @@
 import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from proxy.adapters.opa_process import OtlpTarget
 from proxy.ports import Clock, Executor, FactSource, Policy, Reviews, Tracer
 from proxy.telemetry import names
-from proxy.telemetry.destination import GRPC, PATH, Destination
-from proxy.telemetry.exporter import SpanExporter, exporter_of
+from proxy.telemetry.destination import GRPC, PATH, Destination, read_destination
 from proxy.telemetry.loop_lag import LoopLag
 from proxy.telemetry.metrics import LAG_BUCKETS, CallMetrics, Metrics, Reading
 from proxy.telemetry.spans import CompactTracer
 from proxy.telemetry.story import CallTelemetry
 from proxy.telemetry.traced import TracedExecutor, TracedFacts, TracedPolicy, TracedReviews
+
+if TYPE_CHECKING:
+    from proxy.telemetry.exporter import SpanExporter
 
 FLUSH_SECONDS = 3.0
 
@@ -28,7 +31,7 @@ class Instruments:
     tracer: Tracer
     telemetry: CallTelemetry
     metrics: Metrics
-    exporter: SpanExporter | None
+    exporter: "SpanExporter | None"
     opa_target: OtlpTarget | None
     lag: LoopLag
     known_tools: Callable[[], Mapping[str, object]] = field(default=dict)
@@ -61,7 +64,7 @@ class Instruments:
 
 def instruments(variables: Mapping[str, str], clock: Clock) -> Instruments:
     """Made and started; needs a running loop."""
-    exporter = exporter_of(variables, clock)
+    exporter = _exporter(variables, clock)
     if exporter is not None:
         exporter.start()
     sinks = () if exporter is None else (exporter.offer,)
@@ -77,6 +80,16 @@ def instruments(variables: Mapping[str, str], clock: Clock) -> Instruments:
     )
     metrics.counted(names.SPANS_DROPPED_TOTAL, lambda: 0 if exporter is None else exporter.dropped)
     return made
+
+
+def _exporter(variables: Mapping[str, str], clock: Clock) -> "SpanExporter | None":
+    destination = read_destination(variables)
+    if destination is None:
+        return None
+    # With it comes protobuf, which who exports nothing need not keep in memory.
+    from proxy.telemetry.exporter import exporter_to
+
+    return exporter_to(destination, variables, clock)
 
 
 def _opa_target(destination: Destination) -> OtlpTarget | None:

@@ -31,6 +31,14 @@ class SpanEvent(NamedTuple):
     attributes: Attributes
 
 
+class Dropped(NamedTuple):
+    """How many were over the limits."""
+
+    attributes: int
+    events: int
+    links: int
+
+
 class SpanRecord(NamedTuple):
     """An ended span. Ids are lower-case hex, times nanoseconds since 1970, `parent_id` is empty for a root."""
 
@@ -47,9 +55,7 @@ class SpanRecord(NamedTuple):
     attributes: Attributes
     events: tuple[SpanEvent, ...]
     links: tuple[SpanContext, ...]
-    dropped_attributes: int
-    dropped_events: int
-    dropped_links: int
+    dropped: Dropped | None
 
 
 Sink = Callable[[SpanRecord], None]
@@ -153,16 +159,19 @@ class CompactSpan:
         """Whether it can still be recorded: it has not ended, and somebody takes it."""
         return not self._ended
 
-    def set(self, key: str, value: Value) -> None:
-        """Set or replace one attribute. None is not a value; callers leave it out."""
+    def update(self, attributes: Attributes) -> None:
+        """Set or replace these attributes. None is not a value; callers leave it out."""
         if self._ended:
             return
-        limits = self._recording.limits
-        attributes = self._attributes
-        if len(attributes) >= limits.attributes and key not in attributes:
-            self._dropped += 1
+        limits, own = self._recording.limits, self._attributes
+        if limits.length is None and len(own) + len(attributes) <= limits.attributes:
+            own.update(attributes)
             return
-        attributes[key] = value if limits.length is None else _cut(value, limits.length)
+        for key, value in attributes.items():
+            if len(own) >= limits.attributes and key not in own:
+                self._dropped += 1
+            else:
+                own[key] = _cut(value, limits.length)
 
     def event(self, name: str, attributes: Attributes) -> None:
         """Something that happened just now."""
@@ -196,6 +205,7 @@ class CompactSpan:
     def _record(self, *, error: bool) -> SpanRecord:
         context, parent = self.context, self._parent
         kept = self._recording.limits.links
+        dropped = Dropped(self._dropped, self._dropped_events, max(0, len(self._links) - kept))
         return SpanRecord(
             context.trace_id,
             context.span_id,
@@ -210,9 +220,7 @@ class CompactSpan:
             self._attributes,
             tuple(self._events or ()),
             tuple(self._links[:kept]),
-            self._dropped,
-            self._dropped_events,
-            max(0, len(self._links) - kept),
+            dropped if any(dropped) else None,
         )
 
     def _now(self) -> int:

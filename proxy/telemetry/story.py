@@ -64,8 +64,7 @@ class CallTelemetry:
             level = logging.DEBUG if answer.refusal is None else logging.INFO
             told = span.recording or _calls.isEnabledFor(level)
             facts = attributes.of_end(trail, answer) if told else {}
-            for key, value in facts.items():
-                span.set(key, value)
+            span.update(facts)
             if trail.approval is not None or answer.decision in (Effect.DENY, Effect.REVIEW):
                 keep(span)
             span.end(error_type=None if answer.refusal is None else answer.refusal.code)

@@ -13,7 +13,7 @@ from proxy.model import Decision, Effect, Resource, Response, SpanContext
 from proxy.ports import Executor, FactSource, Policy, Reviews, Span, Tracer
 from proxy.telemetry import names
 from proxy.telemetry.attributes import of_rule
-from proxy.telemetry.spans import keep
+from proxy.telemetry.spans import Value, keep
 
 
 class TracedPolicy:
@@ -28,9 +28,7 @@ class TracedPolicy:
         span = self._tracer.start(names.SPAN_DECIDE, names.SPAN_INTERNAL, trace)
         with _ended(span):
             decision = await self._policy.decide(document, span.context)
-            span.set(names.DECISION, decision.effect.value)
-            for key, value in of_rule(decision).items():
-                span.set(key, value)
+            span.update({names.DECISION: decision.effect.value, **of_rule(decision)})
             if decision.effect is not Effect.ALLOW:
                 keep(span)
         return decision
@@ -57,11 +55,11 @@ class TracedExecutor:
         kind = names.SPAN_INTERNAL if tool.upstream.kind == "caller" else names.SPAN_CLIENT
         span = self._tracer.start(f"{names.SPAN_UPSTREAM} {tool.name}", kind, trace)
         with _ended(span):
-            span.set(names.OPERATION_NAME, names.SPAN_CALL)
-            span.set(names.TOOL_NAME, tool.name)
-            _describe(span, tool.upstream)
+            span.update(
+                {names.OPERATION_NAME: names.SPAN_CALL, names.TOOL_NAME: tool.name, **_described(tool.upstream)}
+            )
             response = await self._executor.execute(permit, span.context)
-            span.set(names.HTTP_STATUS, response.status)
+            span.update({names.HTTP_STATUS: response.status})
             if response.status >= 400:
                 span.end(error_type=str(response.status))
         return response
@@ -78,8 +76,7 @@ class TracedFacts:
         """As the inner source."""
         span = self._tracer.start(f"{names.SPAN_FACTS} {source.type}", names.SPAN_CLIENT, trace)
         with _ended(span):
-            span.set(names.RECORD_TYPE, source.type)
-            _describe(span, source.upstream)
+            span.update({names.RECORD_TYPE: source.type, **_described(source.upstream)})
             return await self._facts.resource(source, argument, record_id, span.context)
 
 
@@ -123,12 +120,10 @@ def _ended(span: Span) -> Iterator[None]:
     span.end()
 
 
-def _describe(span: Span, upstream: Upstream) -> None:
-    span.set(names.UPSTREAM, upstream.name)
+def _described(upstream: Upstream) -> dict[str, Value]:
     host, port = _address(upstream.url or "")
-    if host:
-        span.set(names.SERVER_ADDRESS, host)
-        span.set(names.SERVER_PORT, port)
+    known: dict[str, Value] = {names.UPSTREAM: upstream.name}
+    return known | {names.SERVER_ADDRESS: host, names.SERVER_PORT: port} if host else known
 
 
 @lru_cache(maxsize=256)

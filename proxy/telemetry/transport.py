@@ -23,6 +23,11 @@ _RECONNECT_MS = 10_000  # gRPC's own pause between connections grows to two minu
 _AGENT = f"sidegate/{__version__}"
 
 
+_NO_HTTP = (
+    "what answers speaks no OTLP over HTTP: where it wants TLS, write https:// in the endpoint; where it wants gRPC, set "
+    "OTEL_EXPORTER_OTLP_PROTOCOL=grpc"
+)
+_NOT_THERE = "what stands before the collector does not reach it: see whether the collector runs, and on which port"
 # What to do about the failures that people meet, by how they begin; for the log.
 _FIXES = {
     "ClientConnectorCertificateError": "its certificate is not trusted: name its CA in OTEL_EXPORTER_OTLP_CERTIFICATE",
@@ -32,13 +37,18 @@ _FIXES = {
     "FileNotFoundError": "a file of OTEL_EXPORTER_OTLP_CERTIFICATE, _CLIENT_CERTIFICATE or _CLIENT_KEY is not there",
     "PermissionError": "a file of OTEL_EXPORTER_OTLP_CERTIFICATE, _CLIENT_CERTIFICATE or _CLIENT_KEY cannot be read",
     "SSLError": "a file of OTEL_EXPORTER_OTLP_CERTIFICATE, _CLIENT_CERTIFICATE or _CLIENT_KEY holds no such thing",
-    "Server": "what answers speaks no OTLP over HTTP: for gRPC set OTEL_EXPORTER_OTLP_PROTOCOL=grpc",
-    "ClientResponseError": "what answers speaks no OTLP over HTTP: for gRPC set OTEL_EXPORTER_OTLP_PROTOCOL=grpc",
+    "Server": _NO_HTTP,
+    "ClientResponseError": _NO_HTTP,
+    "HTTP 400": "it does not understand the request: where its port wants TLS, write https:// in the endpoint",
     "HTTP 404": "it does not know the path: /v1/traces is appended to OTEL_EXPORTER_OTLP_ENDPOINT, the traces variable is "
     "taken as it is",
     "HTTP 401": "it wants to know who sends: see OTEL_EXPORTER_OTLP_HEADERS",
     "HTTP 403": "it does not take spans from this sender: see OTEL_EXPORTER_OTLP_HEADERS",
     "HTTP 413": "the request is too large for it: lower OTEL_BSP_MAX_EXPORT_BATCH_SIZE",
+    "HTTP 429": "it takes no more from this sender: raise its limit, or send less (OTEL_TRACES_SAMPLER)",
+    "HTTP 502": _NOT_THERE,
+    "HTTP 503": "it is overloaded or starting: look at the collector's own log and at its memory and queue limits",
+    "HTTP 504": _NOT_THERE,
     "gRPC UNAVAILABLE (certificate)": "its certificate is not trusted: name its CA in OTEL_EXPORTER_OTLP_CERTIFICATE",
     "gRPC UNAVAILABLE": "nobody speaks gRPC there: check host, port, and http:// or https://",
     "gRPC DEADLINE_EXCEEDED": "it does not answer in time: see OTEL_EXPORTER_OTLP_TIMEOUT, and whether it keeps up",

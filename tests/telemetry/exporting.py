@@ -7,7 +7,8 @@ from contextlib import asynccontextmanager
 
 from proxy.adapters.clock import SystemClock
 from proxy.ports import Clock
-from proxy.telemetry.exporter import SpanExporter, exporter_of
+from proxy.telemetry.destination import read_destination
+from proxy.telemetry.exporter import SpanExporter, exporter_to
 
 BASE = "OTEL_EXPORTER_OTLP_ENDPOINT"
 OURS = "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT"
@@ -17,10 +18,16 @@ NEVER = {"OTEL_BSP_SCHEDULE_DELAY": "3600000"}
 
 def started(variables: Mapping[str, str], clock: Clock) -> SpanExporter:
     """An exporter at work, to be shut down by the test."""
-    exporter = exporter_of(variables, clock)
-    assert exporter is not None
+    exporter = made(variables, clock)
     exporter.start()
     return exporter
+
+
+def made(variables: Mapping[str, str], clock: Clock) -> SpanExporter:
+    """An exporter that has not begun."""
+    destination = read_destination(variables)
+    assert destination is not None
+    return exporter_to(destination, variables, clock)
 
 
 @asynccontextmanager

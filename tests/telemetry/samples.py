@@ -26,8 +26,8 @@ from proxy.model import (
     ToolCall,
     ToolEffect,
 )
-from proxy.telemetry.memory import SpanMemory
-from proxy.telemetry.spans import CompactTracer, SpanEvent, SpanRecord, Value
+from proxy.telemetry.spans import CompactTracer, Dropped, SpanEvent, SpanRecord, Value
+from tests.telemetry.span_memory import SpanMemory
 
 SECRET = "canary-7f3a9"
 PARENT = SpanContext(trace_id="0af7651916cd43dd8448eb211c80319c", span_id="b7ad6b7169203331")
@@ -59,9 +59,7 @@ ROOT = SpanRecord(
     attributes={},
     events=(),
     links=(),
-    dropped_attributes=0,
-    dropped_events=0,
-    dropped_links=0,
+    dropped=None,
 )
 FULL = ROOT._replace(
     parent_id=PARENT.span_id,
@@ -75,9 +73,7 @@ FULL = ROOT._replace(
     attributes=VALUES,
     events=(SpanEvent("retry", 1_795_575_631_421_256_000, {"attempt": 2}),),
     links=(UNSAMPLED,),
-    dropped_attributes=3,
-    dropped_events=2,
-    dropped_links=1,
+    dropped=Dropped(3, 2, 1),
 )
 
 
@@ -178,7 +174,7 @@ def trail(trace: SpanContext, *, call: ToolCall = CALL, decision: Decision | Non
 
 def permit() -> Permit:
     """A permit for the call."""
-    return grant("ab" * 16, CHECKED, CALLER, ALLOWED, SNAPSHOT)
+    return grant("ab" * 16, CHECKED, CALLER, ALLOWED)
 
 
 def review(

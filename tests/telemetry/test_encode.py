@@ -13,9 +13,10 @@ from opentelemetry.trace import SpanContext as SdkContext
 from opentelemetry.trace.status import Status, StatusCode
 
 from proxy import __version__
+from proxy.telemetry import names
 from proxy.telemetry.encode import SpanBatch
 from proxy.telemetry.names import SCHEMA_URL, SCOPE
-from proxy.telemetry.spans import SpanEvent, SpanRecord
+from proxy.telemetry.spans import SpanEvent, SpanRecord, Value
 from tests.telemetry.receiver import attributes
 from tests.telemetry.samples import FULL, ROOT
 
@@ -51,7 +52,7 @@ class SdkSpan(ReadableSpan):
             end_time=record.end,
             instrumentation_scope=InstrumentationScope(SCOPE, __version__, SCHEMA_URL),
         )
-        self._counts = (record.dropped_attributes, record.dropped_events, record.dropped_links)
+        self._counts = record.dropped or (0, 0, 0)
 
     @property
     def dropped_attributes(self) -> int:
@@ -95,6 +96,21 @@ def test_values_that_are_equal_and_not_the_same_stay_apart() -> None:
     """What is kept of one span's attribute is not taken for another's: 1 is not true, nor 1.0."""
     records = [ROOT._replace(attributes={"a": value, "b": value}) for value in (1, True, 1.0, "1", False, 0, 0.0)]
     assert decoded(*records) == encode_spans([SdkSpan(record) for record in records])
+
+
+def test_what_is_kept_of_earlier_spans_is_bounded_and_changes_nothing() -> None:
+    """More different sets of attributes than are kept, each twice, with those that no two spans share between them."""
+    sets = [{names.CODE: f"c{n}", names.TOOL_CALL_ID: f"t{n}", names.LABELS: ("a", f"l{n}")} for n in range(600)]
+    records = [ROOT._replace(attributes=attributes) for attributes in (*sets, *sets)]
+    found = [attributes(span) for span in decoded(*records).resource_spans[0].scope_spans[0].spans]
+    assert found == [one | {names.LABELS: list(one[names.LABELS])} for one in (*sets, *sets)]
+
+
+@pytest.mark.parametrize("value", ["", "t", "x" * 64, "x" * 65, "ü", "x" * 63 + "ü", "\x00", 7, True, ("a",)])
+def test_what_no_two_spans_share_is_encoded_like_the_rest(value: Value) -> None:
+    """Ids come from outside and may be anything, also no text."""
+    record = ROOT._replace(attributes=dict.fromkeys(sorted(names.ONCE), value) | {"other": value})
+    assert decoded(record) == encode_spans([SdkSpan(record)])
 
 
 @pytest.mark.parametrize("length", [1, 100, 127, 128, 129, 16_300, 16_384, 70_000, 2_100_000])

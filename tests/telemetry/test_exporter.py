@@ -9,9 +9,8 @@ from pathlib import Path
 import pytest
 
 from proxy.adapters.clock import SystemClock
-from proxy.telemetry.exporter import exporter_of
 from proxy.telemetry.spans import CompactTracer
-from tests.telemetry.exporting import BASE, NEVER, OURS, SOON, closed_port, dropped, exporting
+from tests.telemetry.exporting import BASE, NEVER, OURS, SOON, closed_port, dropped, exporting, made
 from tests.telemetry.receiver import Receiver, Reply, attributes, tree
 from tests.telemetry.samples import FULL, ROOT, SECRET, SteppedClock
 
@@ -91,8 +90,7 @@ async def test_encoding_pauses_between_short_turns(receiver: Receiver) -> None:
 async def test_the_queue_is_bounded_and_what_falls_out_is_counted() -> None:
     """The newest are kept. No collector is needed to find that out."""
     variables = {BASE: f"http://127.0.0.1:{closed_port()}", "OTEL_BSP_MAX_QUEUE_SIZE": "100"}
-    exporter = exporter_of(variables, SystemClock())
-    assert exporter is not None
+    exporter = made(variables, SystemClock())
     for _ in range(10_000):
         exporter.offer(ROOT)
     assert exporter.dropped == 9_900
@@ -240,8 +238,3 @@ async def test_no_credential_is_logged(caplog: pytest.LogCaptureFixture) -> None
         said = [str(record.__dict__) for record in caplog.records]
     assert any("127.0.0.1" in line for line in said)
     assert not any(SECRET in line for line in said)
-
-
-def test_without_variables_there_is_no_exporter() -> None:
-    """And no task, no socket."""
-    assert exporter_of({}, SystemClock()) is None

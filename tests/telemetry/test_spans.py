@@ -119,9 +119,9 @@ def test_a_span_ends_once_and_is_closed_then() -> None:
     """Later calls do nothing."""
     made, memory = tracer()
     span = made.start("a", "server", None)
-    span.set("k", "v")
+    span.update({"k": "v"})
     span.end()
-    span.set("late", "v")
+    span.update({"late": "v"})
     span.event("late", {})
     span.end(error_type="late")
     assert [(r.attributes, r.events, r.error) for r in memory.spans()] == [({"k": "v"}, (), False)]
@@ -137,7 +137,7 @@ def test_limits_cut_and_count() -> None:
     )
     span = made.start("a", "server", None, links=(PARENT, UNSAMPLED))
     for key, value in (("a", "12345"), ("b", ("12345", "1")), ("c", "x"), ("a", "abcde")):
-        span.set(key, value)
+        span.update({key: value})
     span.event("first", {"text": "12345", "number": 12345, "third": "x"})
     span.event("second", {})
     span.end()
@@ -145,18 +145,34 @@ def test_limits_cut_and_count() -> None:
     assert record.attributes == {"a": "abc", "b": ("123", "1")}
     assert [event.attributes for event in record.events] == [{"text": "123", "number": 12345}]
     assert record.links == (PARENT,)
-    assert (record.dropped_attributes, record.dropped_events, record.dropped_links) == (1, 1, 1)
+    assert record.dropped == (1, 1, 1)
+
+
+def test_a_limit_of_attributes_holds_over_one_update_and_over_several() -> None:
+    """Without a limit of length, too, where those that fit are taken as they come."""
+    made, memory = tracer(OTEL_SPAN_ATTRIBUTE_COUNT_LIMIT="2")
+    span = made.start("a", "server", None)
+    span.update({"a": 1, "b": 2})
+    span.update({"c": 3, "a": 4})
+    span.end()
+    span = made.start("b", "server", None)
+    span.update({"a": 1, "b": 2, "c": 3})
+    span.end()
+    assert [(record.attributes, record.dropped) for record in memory.spans()] == [
+        ({"a": 4, "b": 2}, (1, 0, 0)),
+        ({"a": 1, "b": 2}, (1, 0, 0)),
+    ]
 
 
 def test_the_spans_own_length_limit_goes_before_the_general_one() -> None:
     """And a limit that is no number is none."""
     made, memory = tracer(OTEL_ATTRIBUTE_VALUE_LENGTH_LIMIT="3", OTEL_SPAN_ATTRIBUTE_VALUE_LENGTH_LIMIT="4")
     span = made.start("a", "server", None)
-    span.set("k", "12345")
+    span.update({"k": "12345"})
     span.end()
     loose, unlimited = tracer(OTEL_ATTRIBUTE_VALUE_LENGTH_LIMIT="-5")
     span = loose.start("a", "server", None)
-    span.set("k", "12345")
+    span.update({"k": "12345"})
     span.end()
     assert memory.spans()[0].attributes == {"k": "1234"}
     assert unlimited.spans()[0].attributes == {"k": "12345"}
@@ -185,5 +201,5 @@ def test_without_a_sink_contexts_are_handed_on_and_nothing_is_kept() -> None:
     assert len(root.context.trace_id) == 32
     assert child.context == PARENT
     assert isinstance(root, CompactSpan)
-    root.set("k", "v")
+    root.update({"k": "v"})
     root.end()

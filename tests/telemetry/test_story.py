@@ -185,7 +185,7 @@ class FailingSpan:
 
     context = PARENT
 
-    def set(self, key: str, value: str | float | bool | Sequence[str]) -> None:
+    def update(self, attributes: Mapping[str, str | float | bool | Sequence[str]]) -> None:
         """Never."""
         raise RuntimeError(SECRET)
 

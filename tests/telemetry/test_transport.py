@@ -185,9 +185,16 @@ async def test_a_channel_finds_a_collector_that_comes_back() -> None:
         ("ClientConnectorDNSError", "host and port"),
         ("ClientConnectorCertificateError", "OTEL_EXPORTER_OTLP_CERTIFICATE"),
         ("ServerDisconnectedError", "OTEL_EXPORTER_OTLP_PROTOCOL=grpc"),
+        ("ServerDisconnectedError", "https://"),
+        ("ClientResponseError", "https://"),
+        ("HTTP 400", "https://"),  # as Go's servers say it
         ("gRPC UNAVAILABLE (certificate)", "OTEL_EXPORTER_OTLP_CERTIFICATE"),
         ("gRPC UNAVAILABLE", "http:// or https://"),
-        ("HTTP 503", ""),
+        ("HTTP 429", "raise its limit"),
+        ("HTTP 502", "does not reach it"),
+        ("HTTP 503", "overloaded or starting"),
+        ("HTTP 504", "does not reach it"),
+        ("HTTP 500", ""),
         ("something new", ""),
     ],
 )

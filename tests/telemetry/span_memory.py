@@ -1,4 +1,4 @@
-"""The last spans kept in memory, and a trace of them drawn as a tree: for tests and for `sidegate demo`."""
+"""The last spans kept in memory, and a trace of them drawn as a tree."""
 
 from collections import deque
 from collections.abc import Iterator, Mapping

@@ -1,8 +1,8 @@
 """The last spans, and a trace drawn as a tree."""
 
-from proxy.telemetry.memory import SpanMemory
 from proxy.telemetry.spans import CompactTracer
 from tests.telemetry.samples import PARENT, ROOT, SteppedClock
+from tests.telemetry.span_memory import SpanMemory
 
 
 def test_a_trace_is_drawn_by_parent_and_start() -> None:
@@ -16,8 +16,7 @@ def test_a_trace_is_drawn_by_parent_and_start() -> None:
     opa = tracer.start("opa", "client", decide.context)
     clock.seconds += 0.25
     opa.end()
-    decide.set("sidegate.decision", "review")
-    decide.set("sidegate.principal", "not shown")
+    decide.update({"sidegate.decision": "review", "sidegate.principal": "not shown"})
     decide.end()
     requested = tracer.start("review requested", "internal", call.context)
     requested.end()
@@ -40,7 +39,7 @@ def test_a_trace_is_drawn_by_parent_and_start() -> None:
 
 
 def test_only_the_last_are_kept() -> None:
-    """A demo may run for long."""
+    """A test may run for long."""
     memory = SpanMemory(size=2)
     for name in "abc":
         memory.offer(ROOT._replace(name=name))
