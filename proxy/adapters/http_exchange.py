@@ -8,6 +8,7 @@ import asyncio
 import re
 import socket
 import ssl
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import Enum
 from urllib.parse import urlsplit
@@ -34,6 +35,7 @@ class Kind(Enum):
 
     OPEN = "breaker open"
     OVERLOADED = "bulkhead full"
+    STOPPED = "stopped"
     UNREACHABLE = "not connected"
     TIMEOUT = "deadline over"
     BROKEN = "broken off after sending"
@@ -72,14 +74,26 @@ class Delivery:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outbound:
-    """What one call sends. `cap`: most bytes of a body that are read; `deadline`: on the event loop's clock, for all attempts."""
+    """What one call sends. `cap`: most bytes of a body that are read; `deadline`: on the event loop's clock, for all attempts;
+    `stopped`: the stop switch that stands in its way, asked before each byte that is the first of an attempt."""
 
     upstream: Upstream
     request: HttpRequest
     headers: dict[str, str] = field(repr=False)
     cap: int
     deadline: float
+    stopped: Callable[[], str | None] = lambda: None
     delivery: Delivery = field(default_factory=Delivery)
+
+    def refuse_stopped(self) -> None:
+        """Raises FaultError: whoever was told that calls are stopped can rely on it, however long this one waited."""
+        if (switch := self.stopped()) is not None:
+            raise FaultError(Kind.STOPPED, switch)
+
+    def begin_sending(self) -> None:
+        """The last moment to say no. Raises FaultError."""
+        self.refuse_stopped()
+        self.delivery.mark_sent()
 
 
 @dataclass(slots=True, kw_only=True)
@@ -163,7 +177,9 @@ def _lane(url: str, places: int) -> _Lane:
 async def _in_time(lane: _Lane, outbound: Outbound) -> Response:
     delivery = outbound.delivery
     try:
-        answer = await lane.pool.send(_encoded(lane, outbound), sending=delivery.mark_sent)
+        answer = await lane.pool.send(
+            _encoded(lane, outbound), wanted=outbound.refuse_stopped, sending=outbound.begin_sending
+        )
     except ConnectionFault as fault:
         delivery.status = fault.status
         raise _broken(fault, outbound) from None

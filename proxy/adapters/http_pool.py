@@ -31,13 +31,19 @@ class ConnectionPool:
         self._sweep: asyncio.TimerHandle | None = None
 
     async def send(
-        self, request: Request, *, again: bool = False, sending: Callable[[], None] = lambda: None
+        self,
+        request: Request,
+        *,
+        again: bool = False,
+        wanted: Callable[[], None] = lambda: None,
+        sending: Callable[[], None] = lambda: None,
     ) -> HttpAnswer:
-        """The answer to one request. `sending` is called right before the first byte is written; with `again` the request is
-        written a second time if a kept connection turns out to be closed before any byte of an answer.
-        Raises ConnectionFault, OSError."""
+        """The answer to one request. `wanted` is called before a connection is looked for, `sending` right before the first byte is
+        written: what either raises comes through, and nothing has been sent. With `again` the request is written a second time
+        if a kept connection turns out to be closed before any byte of an answer. Raises ConnectionFault, OSError."""
         await self._place(request.deadline)
         try:
+            wanted()
             return await self._sent(request, sending, again=again)
         finally:
             self._places.release()
@@ -58,7 +64,11 @@ class ConnectionPool:
     async def _ask(self, connection: HttpConnection, request: Request, sending: Callable[[], None]) -> HttpAnswer:
         if not connection.usable:  # it was lost as it opened: nothing can have been sent
             raise ConnectionFault("closed")
-        sending()
+        try:
+            sending()
+        except BaseException:
+            self._take_back(connection, asyncio.get_running_loop())
+            raise
         answer = await connection.exchange(request)
         self._take_back(connection, asyncio.get_running_loop())
         return answer

@@ -6,12 +6,13 @@ from dataclasses import dataclass
 
 from proxy.adapters.credentials import Credential, Credentials, CredentialUnavailableError
 from proxy.adapters.http_exchange import FaultError, HttpExchange, Kind, Outbound, request_headers
+from proxy.core import limits
 from proxy.core.http_request import HttpRequest, build
 from proxy.core.permit import Permit
 from proxy.core.retry import delays, may_retry
-from proxy.core.tool import Tool
+from proxy.core.tool import CheckedCall, Tool
 from proxy.errors import Code, Ran, Refusal, Retry
-from proxy.model import Response, SpanContext
+from proxy.model import Caller, Response, SpanContext
 from proxy.ports import Clock
 
 # What is read beyond a tool's limit so that shaping can drop the least useful parts instead of refusing the whole.
@@ -41,18 +42,25 @@ class _Call:
 
 
 class HttpUpstreams:
-    """Executes permitted calls of http tools. `random` gives the jitter of retries (0 to below 1)."""
+    """Executes permitted calls of http tools. `random` gives the jitter of retries (0 to below 1); `stopped` is the switch that
+    stands in a call's way (port Conversations)."""
 
     def __init__(
-        self, exchange: HttpExchange, credentials: Credentials, clock: Clock, random: Callable[[], float]
+        self,
+        exchange: HttpExchange,
+        credentials: Credentials,
+        clock: Clock,
+        random: Callable[[], float],
+        stopped: Callable[[Caller, CheckedCall], str | None],
     ) -> None:
         self._exchange = exchange
         self._credentials = credentials
         self._clock = clock
         self._random = random
+        self._stopped = stopped
 
     async def execute(self, permit: Permit, trace: SpanContext) -> Response:
-        """Send once, again only as `core.retry` allows. Raises Refusal invalid_arguments, upstream_open, overloaded,
+        """Send once, again only as `core.retry` allows. Raises Refusal invalid_arguments, stopped, upstream_open, overloaded,
         tool_unreachable, tool_timeout, outcome_unknown, tool_failed (redirect), invalid_result, result_withheld."""
         tool = permit.checked.tool
         if tool.upstream.kind != "http":
@@ -64,9 +72,11 @@ class HttpUpstreams:
         headers = request_headers(tool.result.media_type, trace, credential)
         if tool.idempotent and request.method != "GET":
             headers["Idempotency-Key"] = permit.call_id
-        call = _begin(tool, request, headers)
+        call = _begin(tool, request, headers, lambda: self._stopped(permit.caller, permit.checked))
         outcome = await self._attempts(call)
         if isinstance(outcome, FaultError):
+            if outcome.kind is Kind.STOPPED:
+                limits.refuse_stopped(outcome.why)
             raise _refusal(outcome, call, asyncio.get_running_loop().time())
         if credential is not None and credential.echoed_in(outcome.body, outcome.media_type.encode()):
             raise Refusal(
@@ -92,8 +102,8 @@ class HttpUpstreams:
                 break
             await self._clock.sleep(delay)
             later = await self._attempt(call)
-            if isinstance(later, FaultError) and later.kind is Kind.OPEN:
-                break  # what went wrong before says more than that nothing is sent any more
+            if isinstance(later, FaultError) and _says_less(later, call):
+                break
             outcome = later
         return outcome
 
@@ -104,7 +114,7 @@ class HttpUpstreams:
             return fault
 
 
-def _begin(tool: Tool, request: HttpRequest, headers: dict[str, str]) -> _Call:
+def _begin(tool: Tool, request: HttpRequest, headers: dict[str, str], stopped: Callable[[], str | None]) -> _Call:
     began = asyncio.get_running_loop().time()
     outbound = Outbound(
         upstream=tool.upstream,
@@ -112,8 +122,14 @@ def _begin(tool: Tool, request: HttpRequest, headers: dict[str, str]) -> _Call:
         headers=headers,
         cap=min(tool.result.max_bytes + _MARGIN, _MOST_BYTES),
         deadline=began + tool.timeout,
+        stopped=stopped,
     )
     return _Call(tool=tool, began=began, outbound=outbound)
+
+
+def _says_less(later: FaultError, call: _Call) -> bool:
+    """Whether what went wrong before says more: nothing is sent any more, which does not unsay what was."""
+    return later.kind is Kind.OPEN or (later.kind is Kind.STOPPED and call.outbound.delivery.ever_sent)
 
 
 def _worth_another(outcome: Response | FaultError, call: _Call, delay: float) -> bool:

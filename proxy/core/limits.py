@@ -1,8 +1,5 @@
-"""Bounds and small refusals of the pipeline."""
+"""Small refusals of the pipeline."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import TypeVar
 
 from proxy.core.review import Review
@@ -16,36 +13,6 @@ MAX_REMEMBERED = 100
 LAST_RECORDS = 2.0  # seconds for the records of calls that are ended with the process
 
 T = TypeVar("T")
-
-
-@dataclass(slots=True, kw_only=True)
-class Gate:
-    """How many calls may be under way. Over it a call is refused, not queued; a held call does not count."""
-
-    limit: int
-    inside: int = 0
-    closed: bool = False
-
-    def enter(self) -> None:
-        """Count one call in. Raises Refusal overloaded."""
-        if self.closed:
-            raise Refusal(Code.OVERLOADED, "Sidegate is shutting down and takes no new calls", retry_after=5)
-        if self.inside >= self.limit:
-            raise Refusal(Code.OVERLOADED, f"more than {self.limit} calls are under way", retry_after=1)
-        self.inside += 1
-
-    def leave(self) -> None:
-        """Count it out again."""
-        self.inside -= 1
-
-    @contextmanager
-    def outside(self) -> Iterator[None]:
-        """A call that waits for a person takes no place."""
-        self.inside -= 1
-        try:
-            yield
-        finally:
-            self.inside += 1
 
 
 def refuse_bulk(caller: Caller, call: ToolCall) -> None:
@@ -100,9 +67,11 @@ def withheld(fault: Exception, refusal: Refusal | None, *, committed: bool) -> R
 
 def interrupted(trail: Trail) -> Refusal:
     """A call that was ended from outside: its caller hung up before anything was sent, or the process ends."""
-    if not trail.committed:
+    if trail.committed:
+        return Refusal(Code.OUTCOME_UNKNOWN, "Sidegate ended before the tool had answered; whether it ran is not known")
+    if trail.caller_gone:
         return Refusal(Code.ABANDONED, "the call was given up before anything was sent")
-    return Refusal(Code.OUTCOME_UNKNOWN, "Sidegate ended before the tool had answered; whether it ran is not known")
+    return Refusal(Code.OVERLOADED, "Sidegate is shutting down; the call was not sent", retry_after=5)
 
 
 def internal(fault: Exception, *, sent: bool) -> Refusal:

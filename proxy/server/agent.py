@@ -1,6 +1,5 @@
 """The agent port: tool calls, held calls, definitions, conversations (design section 5). Every route also under /c/{handle}."""
 
-import asyncio
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -18,7 +17,8 @@ from proxy.errors import Code, Refusal
 from proxy.model import Caller, Dialect, Presented, ToolCall, UnreadableCall
 from proxy.pipeline import Pipeline
 from proxy.register import Registrar
-from proxy.server.rescue import answered, json_response, rescue, too_large
+from proxy.server.body import read_body
+from proxy.server.rescue import answered, json_response, rescue
 from proxy.wire import dialects
 from proxy.wire.batch import Batch, Definition
 from proxy.wire.common import read_arguments
@@ -27,7 +27,6 @@ MAX_WAIT = 60.0
 PORTION = (
     400  # tools asked about at once: a quarter of what OPA answers within its usual deadline (measured: 0.12 ms each)
 )
-BODY_SECONDS = 5.0
 SHOWN_KEPT = 1000
 LOOPBACK = frozenset({"127.0.0.1", "localhost", "[::1]"})
 
@@ -105,13 +104,14 @@ class AgentPort:
         """The definitions that this principal may use, ready for a model request."""
         wire = dialects.named(request.query.get("dialect", Dialect.NATIVE))
         presented = self._named(request)
-        self.pipeline.gate.enter()
+        place = self.pipeline.gate.enter()
         try:
             caller = await self.pipeline.identify(presented)
+            place.give_to(caller.principal.id)
             snapshot = self.pipeline.snapshots.current()
             tools = await visible_tools(self.pipeline, snapshot, caller, presented)
         finally:
-            self.pipeline.gate.leave()
+            place.leave()
         body = wire.definitions([_definition(tool) for tool in tools])
         digest = hashlib.sha256(body).hexdigest()
         self._note_shown(
@@ -193,20 +193,7 @@ class AgentPort:
             raise Refusal(Code.INVALID_CALL, "the content type must be application/json")
         if (request.charset or "utf-8").lower() != "utf-8":
             raise Refusal(Code.INVALID_CALL, "the charset must be utf-8")
-        if (
-            request.content.is_eof()
-            and request.content_length is not None
-            and request.content_length <= self.body_bytes
-        ):
-            return await request.read()  # it came with its head, as most do: nothing to wait for
-        try:
-            # Also the end of a body whose framing broke while it was read: aiohttp tells its reader nothing of that.
-            async with asyncio.timeout(BODY_SECONDS):
-                return await request.read()
-        except web.HTTPRequestEntityTooLarge:
-            raise too_large(self.body_bytes) from None
-        except TimeoutError:
-            raise Refusal(Code.INVALID_CALL, f"the body was not there within {BODY_SECONDS:.0f} s") from None
+        return await read_body(request, self.body_bytes)
 
     async def _held(self, request: web.Request) -> Review:
         caller = await self.pipeline.identify(self._named(request))

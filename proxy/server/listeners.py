@@ -4,13 +4,12 @@ import asyncio
 import resource
 import ssl
 from dataclasses import dataclass, field
-from typing import Any, cast
+from typing import Any
 
 from aiohttp import web
-from aiohttp.web_protocol import RequestHandler
 
-from proxy.errors import Code, Refusal
-from proxy.server.rescue import refused, unnamed
+from proxy.server.connections import ROOM, Connection, Room, TurnedAway
+from proxy.server.rescue import unnamed
 from proxy.settings import Listen
 
 # A burst of new connections is answered (`overloaded`, where it must be); with 128, the default, it waited for SYN retries.
@@ -26,8 +25,14 @@ _HTTP: dict[str, Any] = {
     "lingering_time": 0.5,
     "max_line_size": MAX_HEADERS,
     "max_field_size": MAX_HEADERS,
+    # Of a body that its handler does not read twice as many bytes are taken in, or a sixteenth as many chunks.
+    "read_bufsize": 32 << 10,
     "auto_decompress": False,
 }
+
+
+class NotBoundError(Exception):
+    """A port that cannot be served, in a sentence."""
 
 
 @dataclass(slots=True)
@@ -38,14 +43,18 @@ class Listeners:
     complete: bool = False  # all ports are bound
     lasting: list[web.AppRunner] = field(default_factory=list)
 
-    async def bind(self, application: web.Application, listen: Listen, *, lasting: bool = False) -> None:
+    async def bind(
+        self, application: web.Application, listen: Listen, *, lasting: bool = False, room: int = ROOM
+    ) -> None:
         """Serve an application. A handler is cancelled when its caller hangs up: a held call must not outlive its waiter.
-        One that is `lasting` is served until `close`: who drains still says that he lives and takes no more.
+        One that is `lasting` is served until `close`: who drains still says that he lives and takes no more. `room`: bytes of
+        all requests that are not whole.
 
-        Raises OSError if the address is taken.
+        Raises NotBoundError if the address or the certificate cannot be used.
         """
         application.on_response_prepare.append(unnamed)
         runner = _Runner(application, handler_cancellation=True, shutdown_timeout=1.0)
+        runner.room = Room(limit=room)
         await runner.setup()
         self.runners.append(runner)
         if lasting:
@@ -55,7 +64,10 @@ class Listeners:
             site = web.UnixSite(runner, str(listen.path), backlog=BACKLOG)
         else:
             site = web.TCPSite(runner, listen.host, listen.port, ssl_context=_tls(listen), backlog=BACKLOG)
-        await site.start()
+        try:
+            await site.start()
+        except OSError as e:
+            raise NotBoundError(f"{listen.address} cannot be bound: {e.strerror}; name another there") from e
         if listen.path is not None:
             listen.path.chmod(0o660)
 
@@ -70,47 +82,23 @@ class Listeners:
             await runner.cleanup()
 
 
-class _Connection(RequestHandler):
-    """A connection whose answer to what is not HTTP is ours: aiohttp's own quotes the bad bytes (a token may be among them)
-    in the answer and in the log, and names itself."""
-
-    def handle_error(
-        self,
-        request: web.BaseRequest,  # noqa: ARG002 - the signature is aiohttp's
-        status: int = 500,
-        exc: BaseException | None = None,  # noqa: ARG002 - see above
-        message: str | None = None,  # noqa: ARG002 - see above
-    ) -> web.StreamResponse:
-        response = refused(Refusal(Code.INVALID_CALL, "the request is not valid HTTP"), status)
-        response.headers["server"] = "sidegate"
-        response.force_close()
-        return response
-
-
-class _TurnedAway(asyncio.Protocol):
-    """A connection over the share of its port: answered at once, and not kept."""
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        told = cast("asyncio.Transport", transport)
-        body = refused(Refusal(Code.OVERLOADED, "more connections are open than this port takes", retry_after=1)).body
-        head = "HTTP/1.1 503 Service Unavailable\r\nContent-Type: application/json\r\nRetry-After: 1\r\nConnection: close\r\n"
-        told.write(f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body)  # type: ignore[operator,arg-type]  # bytes
-        told.close()
-
-
 class _Server(web.Server):
     most = 0
+    room = Room()
 
     def __call__(self) -> asyncio.Protocol:  # type: ignore[override]  # what serves one connection, or turns it away
         if len(self.connections) >= self.most:
-            return _TurnedAway()
-        return _Connection(self, loop=asyncio.get_running_loop(), **_HTTP)
+            return TurnedAway()
+        return Connection(self, self.room, **_HTTP)
 
 
 class _Runner(web.AppRunner):
+    room = Room()
+
     async def _make_server(self) -> web.Server:
         made = await super()._make_server()
         server = _Server(made.request_handler, request_factory=made.request_factory, handler_cancellation=True)
+        server.room = self.room
         server.most = resource.getrlimit(resource.RLIMIT_NOFILE)[0] // _SHARES
         return server
 
@@ -119,5 +107,10 @@ def _tls(listen: Listen) -> ssl.SSLContext | None:
     if listen.certificate is None:
         return None
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    context.load_cert_chain(listen.certificate, listen.key)
+    try:
+        context.load_cert_chain(listen.certificate, listen.key)
+    except OSError as e:
+        raise NotBoundError(
+            f"certificate {listen.certificate} with key {listen.key} cannot be used: {e.strerror}"
+        ) from e
     return context

@@ -16,7 +16,6 @@ from proxy.model import Principal
 from proxy.ports import Conversations, Reviews, TokenVerifier
 from proxy.server.rescue import json_response, rescue
 
-SCOPES = frozenset({"all", "conversation", "principal", "agent", "tool", "system"})
 MAX_COMMENT = 1000
 
 
@@ -28,6 +27,7 @@ class ReviewPort:
     conversations: Conversations
     verifier: TokenVerifier
     status: Callable[[], Mapping[str, Any]]
+    switches: Callable[[], Mapping[str, Any]]  # stop switches that stand, by `scope name`, as this process last heard
     unknown: Callable[[str, str], bool] = lambda _scope, _name: False  # whether the catalog has no such tool or system
 
     def application(self) -> web.Application:
@@ -38,6 +38,7 @@ class ReviewPort:
             ("GET", "/v1/reviews/{id}", self.shown),
             ("POST", "/v1/reviews/{id}/approve", self.approve),
             ("POST", "/v1/reviews/{id}/reject", self.reject),
+            ("GET", "/v1/stops", self.stops),
             ("POST", "/v1/stops", self.stop),
             ("DELETE", "/v1/stops", self.lift),
             ("GET", "/v1/status", self.shown_status),
@@ -63,6 +64,12 @@ class ReviewPort:
     async def reject(self, request: web.Request) -> web.Response:
         """No: `{"digest"?, "comment"?}`; the comment goes back to the model."""
         return await self._resolve(request, ReviewStatus.REJECTED)
+
+    async def stops(self, request: web.Request) -> web.Response:
+        """Switches that stand: `[{"scope", "name", "by", "since"}]`, by scope and name. For operators: they name users."""
+        refuse_unless_operator(await self._reviewer(request))
+        standing = self.switches()
+        return json_response(orjson.dumps([standing[name] for name in sorted(standing)]))
 
     async def stop(self, request: web.Request) -> web.Response:
         """Throw a switch: `{"scope", "name"}`."""
@@ -95,8 +102,6 @@ class ReviewPort:
         refuse_unless_operator(reviewer)
         body = await _object(request, {"scope", "name"})
         scope, name = body.get("scope", "all"), body.get("name", "")
-        if scope not in SCOPES or (scope != "all" and not name):
-            raise Refusal(Code.INVALID_CALL, f"a switch has a scope ({', '.join(sorted(SCOPES))}) and a name")
         switch = {"scope": scope, "name": name, "by": reviewer.id}
         await self.conversations.throw(switch, standing=standing)
         # It stands all the same: what the catalog brings later is stopped, too. But a name that is misspelt stops nothing.

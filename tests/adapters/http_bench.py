@@ -31,8 +31,10 @@ class HttpBench(Bench):
     def __init__(self, server: ByteServer, credentials: Credentials, clock: SteppedClock) -> None:
         self.server = server
         self.clock = clock
+        self.credentials = credentials
         self.exchange = HttpExchange(clock)
-        self.executor: Executor = HttpUpstreams(self.exchange, credentials, clock, lambda: 0.0)
+        self.switch: str | None = None
+        self.executor: Executor = HttpUpstreams(self.exchange, credentials, clock, lambda: 0.0, lambda *_: self.switch)
         self.url = server.url
 
     @property

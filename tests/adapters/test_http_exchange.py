@@ -1,8 +1,6 @@
 """One request, sent at most once: connections, TLS, bulkhead, deadline and health."""
 
 import asyncio
-import ssl
-import subprocess
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
@@ -15,6 +13,7 @@ from proxy.core.tool import Upstream
 from proxy.model import Response, SpanContext
 from tests.adapters.byte_server import ByteServer, answer, hang, raw, serving
 from tests.contracts.executor import TRACE, SteppedClock
+from tests.telemetry.certificates import make_authority, server_side
 
 
 @pytest.fixture
@@ -62,6 +61,52 @@ async def test_over_the_bulkhead_a_call_waits_and_is_refused_at_its_deadline_uns
     assert (await waiting).status == 200
     under_way[1].cancel()
     await asyncio.gather(*under_way, return_exceptions=True)
+
+
+async def test_a_stop_while_a_call_waits_for_a_place_is_in_force_when_it_gets_one(
+    server: ByteServer, exchange: HttpExchange
+) -> None:
+    """Nothing is sent, no connection opened, and the upstream is not blamed."""
+    server.script = [hang(), hang(), answer()]
+    under_way = [asyncio.create_task(exchange.send(outbound(server.url))) for _ in range(2)]
+    await server.until_received(2)
+    switches: list[str] = []
+    third = replace(outbound(server.url), stopped=lambda: switches[0] if switches else None)
+    waiting = asyncio.create_task(exchange.send(third))
+    await asyncio.sleep(0)  # it waits now
+    switches.append("all calls are stopped")
+    under_way[0].cancel()
+    with pytest.raises(FaultError) as caught:
+        await waiting
+    assert (caught.value.kind, caught.value.why) == (Kind.STOPPED, "all calls are stopped")
+    assert (third.delivery.ever_sent, len(server.received), server.connections) == (False, 2, 2)
+    assert (await exchange.send(outbound(server.url))).status == 200
+    under_way[1].cancel()
+    await asyncio.gather(*under_way, return_exceptions=True)
+
+
+async def test_a_stop_while_a_connection_is_opened_is_in_force_before_the_first_byte(
+    server: ByteServer, exchange: HttpExchange
+) -> None:
+    """It is asked for once more at the last moment."""
+    asked = iter([None, "all calls are stopped"])
+    stopped = replace(outbound(server.url), stopped=lambda: next(asked))
+    assert (await fault(exchange, stopped)).kind is Kind.STOPPED
+    assert (stopped.delivery.ever_sent, server.received) == (False, [])
+
+
+async def test_a_stopped_probe_leaves_the_breaker_half_open(server: ByteServer) -> None:
+    """Else nothing would be sent for ever: the next one may probe."""
+    exchange = HttpExchange(clock := SteppedClock())
+    server.script = [answer(b"{}", b"500 Oops")]
+    for _ in range(5):
+        await exchange.send(outbound(server.url))
+    clock.seconds += 10.0
+    server.script = [answer()]
+    stopped = replace(outbound(server.url), stopped=lambda: "all calls are stopped")
+    assert (await fault(exchange, stopped)).kind is Kind.STOPPED
+    assert (await exchange.send(outbound(server.url))).status == 200
+    await exchange.close()
 
 
 async def test_a_full_bulkhead_does_not_count_against_the_upstream(server: ByteServer, exchange: HttpExchange) -> None:
@@ -116,19 +161,8 @@ async def test_breakers_are_apart(server: ByteServer, exchange: HttpExchange) ->
     assert (await exchange.send(outbound(server.url, name="another"))).status == 500
 
 
-def certificate(folder: Path) -> ssl.SSLContext:
-    """A server context with a certificate that nobody trusts."""
-    key, cert = folder / "key.pem", folder / "cert.pem"
-    made = ["-keyout", str(key), "-out", str(cert), "-days", "2", "-subj", "/CN=127.0.0.1"]
-    subprocess.run(["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", *made], check=True, capture_output=True)
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(cert, key)
-    return context
-
-
 async def test_a_certificate_that_nobody_vouches_for_is_not_accepted(tmp_path: Path, exchange: HttpExchange) -> None:
-    context = await asyncio.to_thread(certificate, tmp_path)
-    async with serving(context) as server:
+    async with serving(server_side(make_authority(tmp_path))) as server:
         sent = outbound(server.url.replace("http:", "https:"))
         refused = await fault(exchange, sent)
         assert refused.kind is Kind.UNREACHABLE

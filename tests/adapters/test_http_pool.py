@@ -105,3 +105,40 @@ async def test_closing_ends_what_is_under_way_and_closing_what_is_idle_does_not(
         pool.close()
         with pytest.raises(ConnectionFault, match="closed"):
             await under_way
+
+
+def no_more() -> None:
+    raise OSError("no more")
+
+
+async def test_who_is_not_wanted_any_more_after_waiting_for_a_place_opens_no_connection() -> None:
+    """And the place is free for the next."""
+    async with serving() as server:
+        server.script = [hang(), hang(), answer()]
+        pool = pool_to(server.port)
+        holders = [asyncio.create_task(pool.send(request())) for _ in range(2)]
+        await server.until_received(2)
+        waiting = asyncio.create_task(pool.send(request(), wanted=no_more))
+        holders[0].cancel()
+        with pytest.raises(OSError, match="no more"):
+            await waiting
+        assert (server.connections, len(server.received)) == (2, 2)
+        assert (await pool.send(request())).status == 200
+        holders[1].cancel()
+        await asyncio.gather(*holders, return_exceptions=True)
+        pool.close()
+
+
+@pytest.mark.parametrize("kept", [False, True], ids=["new", "kept"])
+async def test_a_no_at_the_last_moment_sends_nothing_and_keeps_the_connection(*, kept: bool) -> None:
+    """It is as good as before: the next request goes over it."""
+    async with serving() as server:
+        pool = pool_to(server.port)
+        if kept:
+            await pool.send(request())
+        with pytest.raises(OSError, match="no more"):
+            await pool.send(request(), sending=no_more)
+        assert len(server.received) == int(kept)
+        assert (await pool.send(request())).status == 200
+        assert (server.connections, len(server.received)) == (1, 1 + kept)
+        pool.close()

@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from proxy.core.tool import RequestTemplate, Upstream
-from proxy.errors import Code, Ran
-from tests.adapters.byte_server import answer, raw
+from proxy.adapters.http_upstream import HttpUpstreams
+from proxy.core.tool import RequestTemplate, Tool, Upstream
+from proxy.errors import Code, Ran, Refusal
+from tests.adapters.byte_server import Behaviour, answer, raw
 from tests.adapters.http_bench import GET, POST, HttpBench, http_bench
 from tests.contracts.executor import CALL_ID, SECRET, TRACE, ExecutorContract, http_tool, permit
 
@@ -219,4 +220,60 @@ async def test_a_cancelled_call_leaves_the_breaker_usable_and_closes_its_connect
         await task
     await asyncio.wait_for(bench.server.closed.wait(), 5)
     await bench.behave("answer")
+    assert (await bench.call(bench.tool())).status == 200
+
+
+STOP = "calls of this tool are stopped"
+
+
+async def stopped(bench: HttpBench, tool: Tool) -> Refusal:
+    with pytest.raises(Refusal) as caught:
+        await bench.call(tool)
+    return caught.value
+
+
+def thrown_by(bench: HttpBench, behaviour: Behaviour) -> Behaviour:
+    """A stop is acknowledged while the upstream has the request; then it behaves like this."""
+
+    async def behave(writer: asyncio.StreamWriter) -> None:
+        bench.switch = STOP
+        await behaviour(writer)
+
+    return behave
+
+
+async def test_after_a_stop_nothing_is_sent(bench: HttpBench) -> None:
+    """As it says itself, and it did not run."""
+    bench.switch = STOP
+    no = await stopped(bench, bench.tool(idempotent=True, retries=3))
+    assert (no.code, no.message, no.ran) == (Code.STOPPED, STOP, Ran.NO)
+    assert (bench.deliveries, bench.server.connections, bench.clock.slept) == (0, 0, [])
+
+
+async def test_a_stop_between_two_attempts_of_which_none_was_sent_is_the_outcome(bench: HttpBench) -> None:
+    """The first found nobody there; by the second calls were stopped."""
+    await bench.behave("refuse")
+    asked = iter([None, STOP])
+    bench.executor = HttpUpstreams(bench.exchange, bench.credentials, bench.clock, lambda: 0.0, lambda *_: next(asked))
+    no = await stopped(bench, bench.tool(retries=3))
+    assert (no.code, no.ran, bench.clock.slept) == (Code.STOPPED, Ran.NO, [0.05])
+
+
+async def test_a_stop_after_an_attempt_that_was_sent_leaves_its_outcome_unknown(bench: HttpBench) -> None:
+    """Nothing more is sent, and nobody says that nothing was."""
+    bench.server.script = [thrown_by(bench, raw(b"", then="reset")), answer()]
+    no = await bench.refusal(bench.tool(idempotent=True, retries=3))
+    assert (no.code, no.ran, bench.deliveries) == (Code.OUTCOME_UNKNOWN, Ran.UNKNOWN, 1)
+
+
+async def test_a_stop_after_an_answer_leaves_that_answer(bench: HttpBench) -> None:
+    """An upstream that was busy said so; it is not asked again."""
+    bench.server.script = [thrown_by(bench, answer(b"{}", b"503 Busy")), answer()]
+    assert (await bench.call(bench.tool(idempotent=True, retries=3))).status == 503
+    assert bench.deliveries == 1
+
+
+async def test_a_stop_does_not_take_back_what_is_under_way(bench: HttpBench) -> None:
+    """It was sent before; its result is one."""
+    bench.server.script = [thrown_by(bench, answer())]
     assert (await bench.call(bench.tool())).status == 200

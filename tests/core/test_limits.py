@@ -1,4 +1,4 @@
-"""Bounds and small refusals of the pipeline."""
+"""Small refusals of the pipeline."""
 
 from dataclasses import replace
 from typing import Any
@@ -6,48 +6,10 @@ from typing import Any
 import pytest
 
 from proxy.core import limits
-from proxy.core.limits import Gate
 from proxy.errors import Code, Ran, Refusal, Retry
 from proxy.model import Agent, Arguments, Caller, Dialect, Principal, Registration, ToolCall
 from tests.contracts.store_kit import refusing
 from tests.telemetry.samples import ALLOWED, CALL, PARENT, review, trail
-
-
-def test_the_gate_takes_as_many_as_it_may_and_refuses_the_next() -> None:
-    """A place that is left is free."""
-    gate = Gate(limit=2)
-    gate.enter()
-    gate.enter()
-    with refusing(Code.OVERLOADED):
-        gate.enter()
-    assert gate.inside == 2
-    gate.leave()
-    gate.enter()
-
-
-def test_a_closed_gate_takes_nobody_and_lets_everybody_out() -> None:
-    """While the process ends."""
-    gate = Gate(limit=2)
-    gate.enter()
-    gate.closed = True
-    with pytest.raises(Refusal) as no:
-        gate.enter()
-    assert (no.value.code, no.value.retry_after) == (Code.OVERLOADED, 5)
-    gate.leave()
-    assert gate.inside == 0
-
-
-@pytest.mark.parametrize("fault", [ValueError, KeyboardInterrupt])
-def test_who_waits_outside_takes_no_place_and_comes_back(fault: type[BaseException]) -> None:
-    """Whatever happened out there."""
-    gate = Gate(limit=1)
-    gate.enter()
-    with gate.outside():
-        assert gate.inside == 0
-    assert gate.inside == 1
-    with pytest.raises(fault), gate.outside():
-        raise fault
-    assert gate.inside == 1
 
 
 def test_a_switch_refuses_with_its_own_words_and_none_lets_pass() -> None:
@@ -114,12 +76,24 @@ def test_an_unrecorded_refusal_of_a_call_that_was_never_sent_stays_what_it_is() 
     assert limits.withheld(LOST, None, committed=False) is LOST
 
 
-def test_a_call_that_is_ended_is_abandoned_before_it_was_sent_and_unknown_after() -> None:
-    """Whether it ran follows from that."""
+@pytest.mark.parametrize(
+    ("gone", "committed", "code", "ran"),
+    [
+        (True, False, Code.ABANDONED, Ran.NO),
+        (False, False, Code.OVERLOADED, Ran.NO),
+        (True, True, Code.OUTCOME_UNKNOWN, Ran.UNKNOWN),
+        (False, True, Code.OUTCOME_UNKNOWN, Ran.UNKNOWN),
+    ],
+)
+def test_a_call_that_is_ended_says_by_whom_before_it_was_sent_and_unknown_after(
+    gone: bool, committed: bool, code: Code, ran: Ran
+) -> None:
+    """Its caller left, or the process ends; whether it ran follows from whether it was sent."""
     call = trail(PARENT, decision=ALLOWED)
-    assert (limits.interrupted(call).code, limits.interrupted(call).ran) == (Code.ABANDONED, Ran.NO)
-    call.committed = True
-    assert (limits.interrupted(call).code, limits.interrupted(call).ran) == (Code.OUTCOME_UNKNOWN, Ran.UNKNOWN)
+    call.caller_gone, call.committed = gone, committed
+    no = limits.interrupted(call)
+    assert (no.code, no.ran) == (code, ran)
+    assert ("shutting down" in no.message) is (code is Code.OVERLOADED)
 
 
 @pytest.mark.parametrize(("sent", "ran", "retry"), [(False, Ran.NO, Retry.LATER), (True, Ran.UNKNOWN, Retry.NEVER)])

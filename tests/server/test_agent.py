@@ -218,6 +218,12 @@ async def test_asking_for_definitions_takes_a_place_as_a_call_does(there: Ports)
     assert (await there.get("/v1/tools", "x" * 43)).code == "unknown_conversation"
     assert (await there.get("/v1/tools")).status == 200
     assert gate.inside == 0
+    places = [gate.enter() for _ in range(limit // 2)]
+    for place in places:
+        place.give_to("https://id.shop.test#ada")
+    assert (await there.get("/v1/tools")).code == "overloaded"
+    assert (await there.get("/v1/tools", None)).status == 200  # nobody's share is another
+    assert gate.inside == len(places)
 
 
 async def test_definitions_are_for_those_who_prove_who_they_are(there: Ports) -> None:

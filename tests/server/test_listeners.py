@@ -5,20 +5,16 @@ import resource
 import ssl
 import stat
 from collections.abc import AsyncIterator
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import aiohttp
 import pytest
 from aiohttp import web
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
 
-from proxy.server.listeners import MAX_HEADERS, Listeners
+from proxy.server.listeners import MAX_HEADERS, Listeners, NotBoundError
 from proxy.settings import Listen
 from tests.contracts.opa_server import short_directory
+from tests.telemetry.certificates import make_authority
 
 
 class Slow:
@@ -76,39 +72,30 @@ async def test_a_socket_is_for_its_user_and_group(listeners: Listeners) -> None:
 async def test_an_address_that_is_taken_is_an_error(listeners: Listeners) -> None:
     """For the start to report."""
     port = await on_loopback(listeners, Slow().app)
-    with pytest.raises(OSError, match="in use"):
+    with pytest.raises(NotBoundError, match=rf"^127\.0\.0\.1:{port} cannot be bound: .*in use"):
         await listeners.bind(Slow().app, Listen(host="127.0.0.1", port=port))
 
 
-def certificate(folder: Path) -> Listen:
-    """A certificate for localhost, in files."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "localhost")])
-    now = datetime.now(UTC)
-    made = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(key.public_key())
-        .serial_number(1)
-        .not_valid_before(now - timedelta(hours=1))
-        .not_valid_after(now + timedelta(hours=1))
-        .add_extension(x509.SubjectAlternativeName([x509.DNSName("localhost")]), critical=False)
-        .sign(key, hashes.SHA256())
-    )
-    (folder / "tls.crt").write_bytes(made.public_bytes(serialization.Encoding.PEM))
-    (folder / "tls.key").write_bytes(
-        key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
-    )
-    return Listen(host="127.0.0.1", port=0, certificate=folder / "tls.crt", key=folder / "tls.key")
+@pytest.mark.parametrize(("content", "why"), [(None, "No such file"), (b"", "PEM"), (b"no certificate", "PEM")])
+async def test_a_certificate_that_cannot_be_used_is_named(
+    listeners: Listeners, tmp_path: Path, content: bytes | None, why: str
+) -> None:
+    """A Secret that is not there, or holds something else."""
+    key = make_authority(tmp_path).with_name("key.pem")
+    if content is not None:
+        (tmp_path / "tls.crt").write_bytes(content)
+    listen = Listen(host="127.0.0.1", port=0, certificate=tmp_path / "tls.crt", key=key)
+    with pytest.raises(NotBoundError, match=f"tls.crt with key .*key.pem cannot be used: .*{why}"):
+        await listeners.bind(Slow().app, listen)
 
 
 async def test_with_a_certificate_a_port_speaks_tls_and_nothing_else(listeners: Listeners, tmp_path: Path) -> None:
     """The client verifies it; plain HTTP gets no answer."""
-    listen = certificate(tmp_path)
+    authority = make_authority(tmp_path)
+    listen = Listen(host="127.0.0.1", port=0, certificate=authority, key=authority.with_name("key.pem"))
     await listeners.bind(Slow().app, listen)
     port = listeners.runners[0].addresses[0][1]
-    trust = ssl.create_default_context(cafile=str(listen.certificate))
+    trust = ssl.create_default_context(cafile=str(authority))
     async with aiohttp.ClientSession() as session:
         async with session.get(f"https://localhost:{port}/quick", ssl=trust) as response:
             assert response.status == 200

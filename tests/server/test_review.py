@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from proxy.core.policy_input import timestamp
 from proxy.core.review import ReviewStatus
 from tests.contracts.line import reviewed
 from tests.contracts.served import Ports, call_of, ports
@@ -161,6 +162,22 @@ async def test_an_operator_stops_and_lifts(there: Ports) -> None:
     assert (await there.desk("DELETE", "/v1/stops", switch, by="oscar")).tree["standing"] is False
     assert (await there.call(call_of())).status == 200
     assert [r["by"] for r in await there.line.journal(kind="stop")] == ["desk#oscar"] * 2
+
+
+async def test_operators_see_what_is_stopped_since_when_and_by_whom(there: Ports) -> None:
+    """Others do not: a switch may name a user."""
+    assert (await there.desk("GET", "/v1/stops", by="oscar")).tree == []
+    for scope, name, by in (("tool", "get_capacity", "oscar"), ("principal", "ada", "tom")):
+        await there.desk("POST", "/v1/stops", {"scope": scope, "name": name}, by=by)
+    listed = (await there.desk("GET", "/v1/stops", by="oscar")).tree
+    assert [(each["scope"], each["name"], each["by"]) for each in listed] == [
+        ("principal", "ada", "desk#tom"),
+        ("tool", "get_capacity", "desk#oscar"),
+    ]
+    assert {each["since"] for each in listed} == {timestamp(there.line.clock.now())}
+    assert (await there.desk("GET", "/v1/stops", by="rita")).code == "not_approver"
+    await there.desk("DELETE", "/v1/stops", {"scope": "principal", "name": "ada"}, by="oscar")
+    assert [each["scope"] for each in (await there.desk("GET", "/v1/stops", by="oscar")).tree] == ["tool"]
 
 
 async def test_all_calls_can_be_stopped_without_a_name(there: Ports) -> None:
