@@ -79,7 +79,10 @@ def _overridden(document: Mapping[str, Any], environment: Mapping[str, str]) -> 
 
 
 # Read by scripts and tests of this repository, not by the sidecar.
-NOT_SETTINGS = frozenset({"SIDEGATE_CACHE", "SIDEGATE_TOOLS_BASE_URL", "SIDEGATE_TOOLS_ONLY", "SIDEGATE_CONFIG"})
+NOT_SETTINGS = frozenset(
+    f"SIDEGATE_{name}"
+    for name in ("CACHE", "CONFIG", "FILES", "IMAGE", "PYTHON", "TOOLS_BASE_URL", "TOOLS_ONLY", "URL")
+)
 
 
 def _below(schema: Mapping[str, Any], key: str) -> Mapping[str, Any]:

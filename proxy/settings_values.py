@@ -7,6 +7,8 @@ from typing import Any
 
 from proxy.core.hold_rules import HoldLimits
 
+_HOLDS = HoldLimits()
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Listen:
@@ -95,13 +97,14 @@ class Limits:
 
     body_bytes: int = 1 << 20
     in_flight: int = 256
-    holds_per_conversation: int = 5
-    holds_per_principal: int = 20
-    holds_per_agent: int = 100
-    holds: int = 1000
-    new_holds_per_hour: int = 20
-    rejections: int = 3
+    holds_per_conversation: int = _HOLDS.conversation
+    holds_per_principal: int = _HOLDS.principal
+    holds_per_agent: int = _HOLDS.agent
+    holds: int = _HOLDS.total
+    new_holds_per_hour: int = _HOLDS.new_per_hour
+    rejections: int = _HOLDS.rejections
     conversations_in_memory: int = 10_000
+    state_bytes: int | None = None  # None: as much as the disk has
 
     def of_holds(self) -> HoldLimits:
         """Those that bound what waits for a person."""

@@ -13,20 +13,25 @@ from proxy.adapters.state_directory import UnusableError, make_private, read_or_
 from proxy.adapters.store_embedded import EmbeddedStore, open_store
 from proxy.adapters.store_sqlite import position
 from proxy.adapters.store_valkey import SharedStore, open_shared_store, read_mac_key
+from proxy.adapters.store_valkey_time import StoreTime
+from proxy.adapters.volume import Volume
 from proxy.errors import Refusal
 from proxy.ports import Clock
 from proxy.settings import Settings
 
 Store = EmbeddedStore | SharedStore
 
+EXPIRE_EVERY = 1.0  # seconds between sweeps over holds
+
 _log = logging.getLogger("sidegate")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Kept:
-    """The journal, the state, and the secret of digests and masks, which is one for all pods of a shared store."""
+    """The journal, the room it has, the state, and the secret of digests and masks, which is one for all pods of a shared store."""
 
     journal: Journal
+    volume: Volume
     store: Store
     key: bytes
 
@@ -39,11 +44,13 @@ async def open_state(settings: Settings, clock: Clock, stack: AsyncExitStack) ->
         expect = position(database) if settings.store is None else 0
     except (OSError, sqlite3.Error) as e:
         raise UnusableError(f"the state database {database} cannot be used: {e}") from e
+    volume = Volume(settings.state, settings.limits.state_bytes, clock)
     journal = Journal.open(
         directory,
         chain=existing_chain(directory) or settings.agent.get("pod") or "sidegate",
         clock=clock,
         expect=expect,
+        has_room=volume.has_room,
         copy=sys.stdout.buffer if settings.audit_copy else None,
     )
     stack.push_async_callback(journal.close)
@@ -56,7 +63,7 @@ async def open_state(settings: Settings, clock: Clock, stack: AsyncExitStack) ->
         raise UnusableError(f"calls that the last process left executing cannot be ended: {why}") from e
     if recovered:
         _log.warning("calls were executing when the last process ended", extra={"fields": {"recovered": recovered}})
-    return Kept(journal=journal, store=store, key=_key(settings))
+    return Kept(journal=journal, volume=volume, store=store, key=_key(settings))
 
 
 async def _store(settings: Settings, journal: Journal, clock: Clock) -> Store:
@@ -75,7 +82,7 @@ async def _store(settings: Settings, journal: Journal, clock: Clock) -> Store:
         journal,
         directory,
         pod=read_or_make_key(settings.state / "pod").hex()[:32],  # of this state directory, whatever runs on it
-        clock=clock,
+        time=StoreTime(clock),
         limits=limits,
         in_memory=many.conversations_in_memory,
     )

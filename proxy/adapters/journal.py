@@ -25,8 +25,7 @@ from proxy.ports import Clock
 __all__ = ["Head", "Journal", "JournalError"]
 
 T = TypeVar("T")
-# What may use the reserve: without these, a call that ran would have no end in the record.
-_RESERVED_KINDS = frozenset({"terminal", "recovered"})
+_RESERVED_KIND = "terminal"  # may use the reserve: without it, a call that ran would have no end in the record
 
 
 class Journal:
@@ -57,13 +56,15 @@ class Journal:
         segment_bytes: int = 64 << 20,
         segment_age: float = 86400.0,
         reserve_bytes: int = 1 << 20,
+        has_room: Callable[[bool], bool] = lambda _last: True,
         copy: BinaryIO | None = None,
         sync: Callable[[int], None] = os.fdatasync,
         expect: int = 0,
     ) -> "Journal":
         """Lock the directory, seal what a crash left torn, and continue the chain in a new segment.
 
-        `expect` is the highest sequence number that must be there (the store's checkpoint). Raises JournalError.
+        `expect` is the highest sequence number that must be there (the store's checkpoint); `has_room` as `Reserve` takes it.
+        Raises JournalError.
         """
         if not CHAIN_NAME.fullmatch(chain):
             raise JournalError(f"chain {chain!r} is not a name of up to 128 letters, digits, '.', '_' and '-'")
@@ -72,12 +73,11 @@ class Journal:
             undo.callback(os.close, lock)
             try:
                 end = _last(directory, chain, expect)
-                limits = Limits(size=segment_bytes, age=segment_age)
-                copier = Copier(copy, clock) if copy is not None else None
-                lines = copier.put if copier is not None else None
+                limits, copier = Limits(size=segment_bytes, age=segment_age), Copier(copy, clock) if copy else None
+                lines = None if copier is None else copier.put
                 writer = ChainWriter(directory, chain, clock, limits, end=end, sync=sync, copy=lines)
                 undo.callback(writer.close)
-                reserve = Reserve(directory / "reserve", reserve_bytes)
+                reserve = Reserve(directory / "reserve", reserve_bytes, has_room)
                 undo.callback(reserve.close)
                 reserve.spend(writer.prepare)
             except OSError as error:
@@ -97,7 +97,7 @@ class Journal:
         """
         kind = str(record.get("kind", "unknown"))
         try:
-            if kind in _RESERVED_KINDS:
+            if kind == _RESERVED_KIND:
                 self._reserve.spend(lambda: self._append(record))
             else:
                 self._append_outside_reserve(record)
@@ -152,7 +152,7 @@ class Journal:
         self._writer.put(record)
 
     def _append_outside_reserve(self, record: Mapping[str, Any]) -> None:
-        if self._reserve.tight and not self._reserve.restore():
+        if not self._reserve.is_whole():
             raise OSError("the rest of the volume is kept for terminal records")
         try:
             self._append(record)

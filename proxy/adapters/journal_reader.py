@@ -78,14 +78,6 @@ def whole_lines(lines: Iterable[bytes], *, unreadable: Callable[[int], None] | N
             yield line[found[-1] :]  # in a stream, half a line and a segment's first are one line
 
 
-def read_stream(lines: Iterable[bytes]) -> Iterator[dict[str, Any]]:
-    """Records of any lines, such as standard input's, as `whole_lines` finds them."""
-    for line in whole_lines(lines):
-        record = parse_line(line)
-        if record is not None:
-            yield record
-
-
 def file_lines(paths: Sequence[Path]) -> Iterator[bytes]:
     """All lines of segment files or directories, chain by chain. Raises JournalError if one cannot be read."""
     for segments in chains(paths).values():

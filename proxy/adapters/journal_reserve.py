@@ -14,13 +14,22 @@ _PIECES = 4
 
 
 class Reserve:
-    """`tight` from the first refused byte until the reserve is whole again."""
+    """`tight` from the first refused byte until the reserve is whole again.
 
-    def __init__(self, path: Path, size: int) -> None:
+    `has_room` says the same where the volume itself would not refuse: whether more may be written, and, asked with True, whether
+    at least ends of calls may (`volume`).
+    """
+
+    def __init__(self, path: Path, size: int, has_room: Callable[[bool], bool]) -> None:
         self._size = size
+        self._has_room = has_room
         self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         self.tight = False
         self.restore()
+
+    def is_whole(self) -> bool:
+        """Whether there is room for more than what the reserve is kept for."""
+        return self._has_room(False) and (not self.tight or self.restore())
 
     def restore(self) -> bool:
         """Allocate the whole reserve; False (and tight) if the volume has no room for it."""
@@ -43,6 +52,8 @@ class Reserve:
 
     def spend(self, work: Callable[[], None]) -> None:
         """Do `work`, again for each piece given up while the volume is full. Raises what it raises at last."""
+        if not self._has_room(True):
+            raise OSError(errno.ENOSPC, "the state takes all that `limits.state_bytes` lets it have")
         while True:
             try:
                 return work()

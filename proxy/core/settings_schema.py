@@ -80,6 +80,7 @@ _LIMITS = (
     "new_holds_per_hour",
     "rejections",
     "conversations_in_memory",
+    "state_bytes",
 )
 
 SCHEMA: Mapping[str, Any] = _closed(
@@ -183,7 +184,8 @@ DESCRIPTIONS: Mapping[str, str] = {
     "limits": (
         "`body_bytes`, `in_flight`, `holds_per_conversation`, `holds_per_principal`, `holds_per_agent`, "
         "`holds`, `new_holds_per_hour` (of a conversation; a principal has 4 times, an agent 20 times as many), "
-        "`rejections` (after so many a conversation's reviews are denials), `conversations_in_memory`"
+        "`rejections` (after so many a conversation's reviews are denials), `conversations_in_memory`, `state_bytes` (what "
+        "`state` may take where the disk does not say: nine tenths of an emptyDir's sizeLimit; none)"
     ),
     "agent": "the workload, from the platform: `namespace`, `service_account`, `pod`, `spiffe_id`",
     "audit_copy": "copy the journal to standard output, too",

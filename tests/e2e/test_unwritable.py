@@ -12,9 +12,11 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 
+from proxy.telemetry import names
 from tests.e2e.gates import Gate
 from tests.e2e.holds import held_price, prices, resume, review_of
 from tests.e2e.rig import Reply, Rig
+from tests.e2e.scrapes import scrape
 
 CAPACITY = 24 << 20  # bytes: bundle, OPA's directory, state, journal with its reserve
 
@@ -109,6 +111,24 @@ async def test_a_full_volume(on_volume: Rig, volume: Path) -> None:
     await on_volume.stop()
     await on_volume.start()
     assert (await on_volume.send(handle, "get_price", {"sku": "after"})).code == "review_pending"
+
+
+async def test_a_state_that_has_taken_what_it_may_is_a_full_volume(prepared: Rig) -> None:
+    """Where the disk is somebody else's, an emptyDir's node: the same refusals, and the metrics that alerts look at."""
+    prepared.settings["limits"] = {"state_bytes": CAPACITY}
+    await prepared.start()
+    handle = await prepared.register("c1")
+    assert (await prepared.send(handle, "get_stock")).status == 200
+    ballast = prepared.folder / prepared.settings["state"] / "ballast"
+    with ballast.open("wb") as file:
+        os.posix_fallocate(file.fileno(), 0, int((await scrape(prepared)).value(names.JOURNAL_FREE_BYTES)))
+    await until_refused(prepared, handle, len(prepared.upstream.received))
+    told = await scrape(prepared)
+    assert told.value(names.JOURNAL_FREE_BYTES) < 1 << 16
+    assert told.value(names.JOURNAL_SIZE_BYTES) == CAPACITY
+    ballast.unlink()
+    await works_again(prepared, handle)
+    assert 0 < (await scrape(prepared)).value(names.JOURNAL_FREE_BYTES) < CAPACITY
 
 
 async def test_a_call_under_way_when_the_volume_fills_up_has_its_end_recorded(on_volume: Rig, volume: Path) -> None:
