@@ -3,7 +3,7 @@
 from dataclasses import InitVar, dataclass
 
 from proxy.core.review import Approval
-from proxy.core.tool import CheckedCall, Snapshot
+from proxy.core.tool import CheckedCall
 from proxy.errors import Code, Refusal
 from proxy.model import Caller, Decision, Effect, Reason
 
@@ -17,8 +17,6 @@ class Permit:
     call_id: str
     checked: CheckedCall
     caller: Caller
-    decision: Decision
-    snapshot: Snapshot
     maker: InitVar[object]  # not kept: `dataclasses.replace` would pass it on to another call's permit
 
     def __post_init__(self, maker: object) -> None:
@@ -31,7 +29,6 @@ def grant(
     checked: CheckedCall,
     caller: Caller,
     decision: Decision,
-    snapshot: Snapshot,
     approval: Approval | None = None,
 ) -> Permit:
     """A permit for an allowed call. Raises Refusal denied, with what the policies said, for any other effect, and
@@ -46,7 +43,7 @@ def grant(
                 "the policy service allowed what a person has to see first; nothing was executed",
                 details={"cause": "unapproved_review", "at": f"review.{policy}"},
             )
-    return Permit(call_id=call_id, checked=checked, caller=caller, decision=decision, snapshot=snapshot, maker=_MAKER)
+    return Permit(call_id=call_id, checked=checked, caller=caller, maker=_MAKER)
 
 
 def denial(decision: Decision, *, registered: bool = True) -> Refusal:

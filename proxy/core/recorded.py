@@ -8,6 +8,7 @@ import json
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from sys import intern
 from typing import Any
 
 from proxy.core import strict_json
@@ -29,6 +30,7 @@ class Judged:
     record: Record
     document: bytes | None
     gap: str = ""
+    code: str = ""  # how the call ended, which for an intent stands in another record; empty if well, or not known
 
     @property
     def effect(self) -> str:
@@ -66,6 +68,7 @@ class Recorded:
         self._intents: set[str] = set()
         self._earlier: dict[_Key, _Earlier] = {}
         self._ends: dict[str, tuple[datetime, Outcome]] = {}  # by call
+        self._codes: dict[str, str] = {}  # by call, of those that were refused or failed
         self._closed: dict[str, datetime] = {}  # reviews that do not wait any more
         self._mixed: set[_Key] = set()
 
@@ -86,7 +89,8 @@ class Recorded:
         for line in self._lines.values():
             record, tree = parse_line(line) or {}, _tree(line)
             gap = self._rebuild(tree["input"]) if "input" in tree else _without_input(record)
-            yield Judged(record=record, document=None if gap else _written(tree["input"]), gap=gap)
+            document, code = None if gap else _written(tree["input"]), self._codes.get(record["call"], "")
+            yield Judged(record=record, document=document, gap=gap, code=code)
 
     def _keep(self, line: bytes, record: Record) -> None:
         """How a call was judged stands in its intent or, if it has none, in its terminal record."""
@@ -104,6 +108,8 @@ class Recorded:
 
     def _terminal(self, record: Record) -> None:
         self._ends[record["call"]] = (_time(record["at"]), ended_as(record))
+        if record.get("code"):
+            self._codes[record["call"]] = intern(str(record["code"]))
         if record.get("number") is not None and record.get("conversation"):
             self._seen(record, _Earlier(call=record["call"], facts=_facts(record)))
 
@@ -184,7 +190,7 @@ class Recorded:
 def _without_input(record: Record) -> str:
     if record.get("shortened"):
         return "it was one of many calls of nobody, whose records do not say what was asked"
-    committed = record.get("outcome") in (Outcome.DONE, Outcome.UNKNOWN)
+    committed = "decision" in record or record.get("outcome") in (Outcome.DONE, Outcome.UNKNOWN)
     return "its intent record is not among the records given" if committed else NOT_ASKED
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import orjson
 
+from proxy.core.gate import Place
 from proxy.core.policy_input import agent_facts, compact
 from proxy.core.review import Approval
 from proxy.core.tool import CheckedCall, Snapshot
@@ -56,7 +57,7 @@ class Trail:
     document: bytes | None = None  # OPA's input, as sent
     approval: Approval | None = None
     stage: Stage = Stage.DECIDING
-    admitted: bool = False
+    place: Place | None = None
     committed: bool = False
     caller_gone: bool = False
     stages: dict[str, float] = field(default_factory=dict)
@@ -105,19 +106,20 @@ def intent_record(trail: Trail, *, credential: str | None) -> dict[str, Any]:
 def terminal_record(
     trail: Trail,
     *,
-    outcome: Outcome,
     result: Result | None = None,
     refusal: Refusal | None = None,
     seconds: float,
 ) -> dict[str, Any]:
-    """The one record of how a call ended. A call that was never committed brings what was judged of it along."""
+    """The one record of how a call ended; it tells the story alone, where shipped logs have lost the intent. What OPA was asked is
+    in the intent, or here if the call was never committed."""
+    outcome = Outcome.DONE if refusal is None else outcome_of(refusal, committed=trail.committed)
     record = _who(trail) | {
         "kind": "terminal",
         "number": None if trail.facts is None else trail.facts.seq,
         "outcome": outcome,
-        "ok": refusal is None and outcome is Outcome.DONE,
+        "ok": refusal is None,
         "code": None if refusal is None else refusal.code,
-        "ran": Ran.YES if refusal is None and outcome is Outcome.DONE else _ran(refusal, outcome),
+        "ran": Ran.YES if refusal is None else refusal.ran,
         "rows": None if result is None else result.rows,
         "counters": {} if result is None or not result.rows else {"rows": result.rows},
         "durations": {name: round(value * 1000, 3) for name, value in trail.stages.items()}
@@ -132,7 +134,9 @@ def terminal_record(
             record["result"]["problems"] = result.problems
     if trail.caller_gone:
         record["caller_gone"] = True
-    return record if trail.committed else record | _judged(trail)
+    if not trail.committed or trail.checked is None:
+        return record | _judged(trail)
+    return record | _decided(trail) | {"credential": trail.checked.tool.upstream.credential}
 
 
 def outcome_of(refusal: Refusal, *, committed: bool) -> Outcome:
@@ -147,12 +151,6 @@ def outcome_of(refusal: Refusal, *, committed: bool) -> Outcome:
 def durable_before_sending(effect: ToolEffect) -> bool:
     """An effect waits for the flush before it is sent; a read waits before its result is seen. One wait per call."""
     return effect is not ToolEffect.READ
-
-
-def _ran(refusal: Refusal | None, outcome: Outcome) -> Ran:
-    if refusal is not None:
-        return refusal.ran
-    return Ran.UNKNOWN if outcome in (Outcome.UNKNOWN, Outcome.EXECUTING) else Ran.NO
 
 
 def _who(trail: Trail) -> dict[str, Any]:
@@ -182,29 +180,33 @@ def _who(trail: Trail) -> dict[str, Any]:
 
 
 def _judged(trail: Trail) -> dict[str, Any]:
-    record: dict[str, Any] = {}
+    """What was asked of policy, and what it said word for word."""
+    record = _decided(trail)
     if trail.arguments is not None:
         record["arguments"] = orjson.Fragment(trail.arguments)
-    if trail.snapshot is not None:
-        record["revision"] = trail.snapshot.revision
     if trail.decision is not None:
-        record["decision"] = _decision(trail.decision)
+        record["decision"]["said"] = trail.decision.said
     if trail.document is not None and trail.facts is not None:
         record["input"] = orjson.Fragment(compact(trail.document, trail.facts))
-    if trail.approval is not None:
-        record["approval"] = {"review": trail.approval.review_id, "by": trail.approval.by}
     return record
 
 
-def _decision(decision: Decision) -> dict[str, Any]:
-    return {
-        "effect": decision.effect,
-        "guards": decision.guards,
-        "reasons": [_reason(reason) for reason in (*decision.deny, *decision.review, *decision.allow)],
-        "said": decision.said,
-        "warn": decision.warn,
-        "policy": decision.revision,
-    }
+def _decided(trail: Trail) -> dict[str, Any]:
+    """What was decided, by which reasons of which revision, and on whose yes."""
+    record: dict[str, Any] = {}
+    if trail.snapshot is not None:
+        record["revision"] = trail.snapshot.revision
+    if (decision := trail.decision) is not None:
+        record["decision"] = {
+            "effect": decision.effect,
+            "guards": decision.guards,
+            "reasons": [_reason(reason) for reason in (*decision.deny, *decision.review, *decision.allow)],
+            "warn": decision.warn,
+            "policy": decision.revision,
+        }
+    if trail.approval is not None:
+        record["approval"] = {"review": trail.approval.review_id, "by": trail.approval.by}
+    return record
 
 
 def _reason(reason: Reason) -> Mapping[str, Any]:

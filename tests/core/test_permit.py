@@ -7,26 +7,20 @@ import pytest
 from proxy.core.permit import Permit, denial, grant
 from proxy.errors import Code, Refusal
 from proxy.model import Decision, Effect, Reason
-from tests.telemetry.samples import ALLOWED, CALLER, CHECKED, DENIED, HELD, SECRET, SNAPSHOT, permit
+from tests.telemetry.samples import ALLOWED, CALLER, CHECKED, DENIED, HELD, SECRET, permit
 
 
 def test_an_allowed_call_gets_its_permit() -> None:
     """With the very values that were judged."""
-    made = grant("c1", CHECKED, CALLER, ALLOWED, SNAPSHOT)
-    assert (made.call_id, made.checked, made.caller, made.decision, made.snapshot) == (
-        "c1",
-        CHECKED,
-        CALLER,
-        ALLOWED,
-        SNAPSHOT,
-    )
+    made = grant("c1", CHECKED, CALLER, ALLOWED)
+    assert (made.call_id, made.checked, made.caller) == ("c1", CHECKED, CALLER)
 
 
 @pytest.mark.parametrize("decision", [DENIED, HELD, Decision(effect=Effect.DENY, revision="r")])
 def test_no_other_effect_gets_one(decision: Decision) -> None:
     """A review that nobody has approved is a denial here."""
     with pytest.raises(Refusal) as no:
-        grant("c1", CHECKED, CALLER, decision, SNAPSHOT)
+        grant("c1", CHECKED, CALLER, decision)
     assert no.value.code is Code.DENIED
 
 
@@ -34,7 +28,7 @@ def test_no_other_effect_gets_one(decision: Decision) -> None:
 def test_nobody_else_can_make_one(maker: object) -> None:
     """The class itself refuses."""
     with pytest.raises(TypeError, match="grant only"):
-        Permit(call_id="c", checked=CHECKED, caller=CALLER, decision=ALLOWED, snapshot=SNAPSHOT, maker=maker)
+        Permit(call_id="c", checked=CHECKED, caller=CALLER, maker=maker)
 
 
 def test_a_permit_for_one_call_cannot_be_turned_into_one_for_another() -> None:

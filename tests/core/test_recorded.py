@@ -172,6 +172,8 @@ def test_how_a_call_was_judged_stands_in_its_intent_if_it_has_one() -> None:
     assert (found.record["kind"], found.effect) == ("intent", "allow")
     assert found.codes == frozenset({("grants", "granted")})
     assert judged(records[::-1]).record["kind"] == "intent"
+    assert found.code == ""
+    assert judged([records[0], terminal("own", 1, "done", code="tool_failed")]).code == "tool_failed"
 
 
 def test_what_has_no_input_says_why() -> None:
@@ -179,6 +181,10 @@ def test_what_has_no_input_says_why() -> None:
     asked = judged([terminal("own", None, "refused", code="unknown_tool", ran="no")])
     assert (asked.document, asked.gap, asked.effect, asked.codes) == (None, NOT_ASKED, "", frozenset())
     assert "intent" in judged([terminal("own", 1, "done")]).gap
+    unsent = terminal(
+        "own", 1, "refused", code="tool_unreachable", ran="no", decision={"effect": "allow", "reasons": []}
+    )
+    assert "intent" in judged([unsent]).gap
     short = terminal(
         "own", 1, "refused", code="denied", ran="no", shortened=True, decision={"effect": "deny", "reasons": []}
     )

@@ -11,6 +11,7 @@ import pytest
 from proxy.core.policy_input import decision_input
 from proxy.core.review import Approval
 from proxy.core.state_records import missing_keys
+from proxy.core.story import tell
 from proxy.core.trail import MAX_TOOL_NAME, Trail, durable_before_sending, intent_record, outcome_of, terminal_record
 from proxy.earlier import Outcome
 from proxy.errors import Code, Ran, Refusal
@@ -53,8 +54,8 @@ def written(record: Mapping[str, Any]) -> dict[str, Any]:
     return read
 
 
-def ended(call: Trail, outcome: Outcome = Outcome.DONE, **given: Any) -> dict[str, Any]:
-    return written(terminal_record(call, outcome=outcome, seconds=1.5, **given))
+def ended(call: Trail, **given: Any) -> dict[str, Any]:
+    return written(terminal_record(call, seconds=1.5, **given))
 
 
 def test_the_intent_says_who_does_what_by_which_decision_and_what_it_adds_to_the_conversation() -> None:
@@ -127,22 +128,39 @@ def test_a_result_is_recorded_by_its_facts_and_never_itself() -> None:
     assert ended(decided(committed=True), result=RESULT)["counters"] == {}
 
 
-def test_a_call_that_was_never_sent_brings_along_what_was_judged_of_it() -> None:
-    """A committed one has that in its intent, and does not say it twice."""
+def test_the_end_of_a_call_that_ran_tells_alone_by_whom_why_and_with_what_it_was_allowed() -> None:
+    """Its intent may be in another file of shipped logs. What is long - input, arguments, what was said - is there only."""
+    record = ended(decided(committed=True, approval=YES), result=RESULT)
+    assert record["decision"] == {
+        "effect": "allow",
+        "guards": [],
+        "reasons": [{"policy": "grants", "code": "granted"}],
+        "warn": {},
+        "policy": ALLOWED.revision,
+    }
+    assert (record["revision"], record["credential"]) == (SNAPSHOT.revision, "prices")
+    assert record["approval"] == {"review": "r-1", "by": "id#rita"}
+    story = "\n".join(tell(orjson.dumps({"seq": 1, "at": "2026-11-25T12:00:00Z", **record, "hash": "0" * 64}) + b"\n"))
+    for what in ("Anna", "allow - grants: granted", "review r-1 by id#rita", "prices", SNAPSHOT.revision):
+        assert what in story
+
+
+def test_a_call_that_was_never_sent_brings_along_all_that_was_judged_of_it() -> None:
+    """A committed one has that in its intent. No credential was used."""
     no = Refusal(Code.DENIED, "no", reasons=(("arguments", "over_limit"),), details={"at": 7}, review_id="r-9")
-    record = ended(decided(decision=DENIED), Outcome.REFUSED, refusal=no)
+    record = ended(decided(decision=DENIED), refusal=no)
     assert record["input"]["call"]["tool"] == "price.list"
     assert record["decision"]["effect"] == "deny"
     assert record["refusal"] == {"message": "no", "reasons": [["arguments", "over_limit"]], "details": {"at": 7}}
     assert (record["ok"], record["ran"], record["code"], record["review"]) == (False, "no", "denied", "r-9")
-    assert not {"input", "decision", "arguments"} & set(ended(decided(committed=True)))
+    assert record["decision"]["said"] == DENIED.said
+    assert "credential" not in record
+    assert not {"input", "arguments"} & set(ended(decided(committed=True)))
 
 
 def test_reasons_of_all_effects_are_recorded_also_those_that_did_not_decide() -> None:
     """A denied call was perhaps granted by another policy."""
-    reasons = ended(decided(decision=DENIED), Outcome.REFUSED, refusal=Refusal(Code.DENIED, "no"))["decision"][
-        "reasons"
-    ]
+    reasons = ended(decided(decision=DENIED), refusal=Refusal(Code.DENIED, "no"))["decision"]["reasons"]
     assert reasons == [{"policy": "arguments", "code": "over_limit"}, {"policy": "grants", "code": "granted"}]
 
 
@@ -166,7 +184,7 @@ def test_an_unreadable_call_and_an_unknown_tool_are_named_as_asked_and_cut() -> 
     broken = UnreadableCall(id="c1", tool="x" * 1000, dialect=Dialect.NATIVE, refusal=no)
     call = trail(PARENT)
     call.call = broken
-    record = ended(call, Outcome.REFUSED, refusal=no)
+    record = ended(call, refusal=no)
     assert (record["tool"], record["conversation"], record["principal"], record["number"]) == (None, None, None, None)
     assert record["asked_tool"] == "x" * MAX_TOOL_NAME
 
@@ -190,12 +208,6 @@ def test_a_caller_that_left_and_a_call_that_resumes_another_are_marked() -> None
     assert not {"caller_gone", "resumes"} & set(ended(decided()))
 
 
-def test_an_outcome_that_is_not_known_ran_perhaps() -> None:
-    """Without a refusal it is said from the outcome."""
-    assert ended(decided(committed=True), Outcome.UNKNOWN)["ran"] == "unknown"
-    assert ended(decided(), Outcome.REFUSED)["ran"] == "no"
-
-
 @pytest.mark.parametrize(
     ("committed", "ran", "expected"),
     [
@@ -214,7 +226,7 @@ def test_what_others_see_follows_from_whether_it_was_sent_and_ran(committed: boo
 
 def test_a_tool_that_ran_and_failed_is_done_and_not_well() -> None:
     """A required predecessor that failed is none."""
-    record = ended(decided(committed=True), Outcome.DONE, refusal=Refusal(Code.TOOL_FAILED, "no"))
+    record = ended(decided(committed=True), refusal=Refusal(Code.TOOL_FAILED, "no"))
     assert (record["outcome"], record["ok"], record["ran"], record["code"]) == ("done", False, "yes", "tool_failed")
 
 
