@@ -10,7 +10,7 @@ from proxy.adapters.journal_reader import Verdict, chains, verify, verify_stream
 from proxy.adapters.journal_segment import JournalError
 from proxy.cli.common import FAILED, OK, add_command, clean, emit, json_argument, progress, say
 from proxy.cli.journal_input import (
-    DIRECTORY,
+    PLACE,
     condition_arguments,
     conditions,
     from_stdin,
@@ -22,9 +22,7 @@ from proxy.cli.journal_input import (
 from proxy.core.chain import parse_line
 from proxy.core.story import Selection, ascii_json, headline, tell
 
-_PLACE = (
-    f"Reads {DIRECTORY} below the current directory, unless --dir or PATH says otherwise; needs no running sidecar."
-)
+_PLACE = f"{PLACE}\nNeeds no running sidecar."
 _VERIFY = "Exit code 1 if there is one, with file, line and byte offset."
 
 

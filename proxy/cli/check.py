@@ -24,6 +24,7 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
     """Register the subcommand."""
     more = (
         "Token files, credentials and a shared store, too, which is asked; every problem is told at once, with exit code 64.\n"
+        "A role of the policy that no token in the files has is a warning, which changes no exit code.\n"
         "Nothing is started or written."
     )
     parser = add_command(subparsers, "check", "check settings, catalog and policy", more)
@@ -36,13 +37,17 @@ def _check(args: argparse.Namespace) -> int:
     problems, notes = _found(args)
     if problems:
         raise Failure(*problems, exit_code=USAGE)
+    warnings = _warnings(read_settings(args))
     if args.json:
-        emit({"ok": True, "problems": [], **({} if notes is None else {"notes": notes})})
+        told: dict[str, list[str]] = {} if notes is None else {"notes": notes}
+        emit({"ok": True, "problems": [], **told, **({"warnings": warnings} if warnings else {})})
         return OK
     also = "" if notes is None else ", and the shared store serves"
     say(f"settings, catalog, policy, tokens and credentials are in order{also}")
     for note in notes or ():
         say(f"not seen: {clean(note)}")
+    for warning in warnings:
+        say(f"warning: {clean(warning)}")
     return OK
 
 
@@ -68,6 +73,25 @@ async def _looked(settings: Settings) -> tuple[list[str], list[str] | None]:
 
     problems, store = await asyncio.gather(Workshop(settings).problems(), look_at_store(settings.store))
     return [*problems, *store.problems], store.notes
+
+
+def _warnings(settings: Settings) -> list[str]:
+    """What is in order and looks like a mistake: roles that nobody has. Known only where all tokens stand in files."""
+    from proxy.adapters.policy_origin import policy_document
+    from proxy.adapters.token_file import parse_tokens
+    from proxy.adapters.workshop import Workshop
+    from proxy.core.roles import roles_of_reviewers, roles_of_users, unheld
+
+    if settings.bundle is not None:
+        return []
+    document = policy_document(settings.policy, Workshop(settings).sources)
+    warnings: list[str] = []
+    for tokens, named in ((settings.tokens, roles_of_users), (settings.reviewers, roles_of_reviewers)):
+        if tokens.file is not None and not tokens.issuers:
+            people = parse_tokens(tokens.file.read_bytes()).values()
+            held = {role for person in people for role in person.roles}
+            warnings += [f"{settings.policy.name}: {said}" for said in unheld(named(document), held, tokens.file.name)]
+    return warnings
 
 
 def _named(path: Path) -> list[str]:

@@ -11,7 +11,8 @@ from proxy.settings import Settings, read
 
 OK, FAILED, UNREACHABLE, USAGE = 0, 1, 69, 64
 EXIT_CODES = (
-    "0 done, 1 the answer is no (refused, not verified, nothing found),\n64 usage or configuration, 69 not reachable"
+    "0 done, 1 the answer is no (refused, not verified, nothing found, decided otherwise),\n"
+    "64 usage, configuration or input that is none, 69 not reachable"
 )
 
 

@@ -1,7 +1,10 @@
 """Where commands read journal records from - directories, segments, shipped logs, standard input - and which they want."""
 
 import argparse
+import os
+import stat
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
@@ -18,24 +21,25 @@ NO_DECISION = "none"  # refused before policy was asked
 Record = Mapping[str, Any]
 
 
-def source_arguments(parser: argparse.ArgumentParser, *, stdin: bool = False) -> None:
-    """PATHs and `--dir`; with `stdin`, standard input is read where none is given."""
-    default = "standard input" if stdin else str(DIRECTORY)
+PLACE = f"""Reads PATH or --dir; without them what is piped or redirected into it, else {DIRECTORY} below the current directory."""
+
+
+def source_arguments(parser: argparse.ArgumentParser) -> None:
+    """PATHs and `--dir`."""
     parser.add_argument(
         "paths",
         nargs="*",
         metavar="PATH",
         help="journal directories, segment files, files of shipped logs, or - for standard input",
     )
-    parser.add_argument("--dir", type=Path, metavar="DIR", help=f"the journal's directory (default: {default})")
-    parser.set_defaults(or_stdin=stdin)
+    parser.add_argument("--dir", type=Path, metavar="DIR", help="the journal's directory")
 
 
 def condition_arguments(parser: argparse.ArgumentParser) -> None:
     """What records have to fit, all of it together."""
     parser.add_argument("--principal", help="name, id, or subject; upper and lower case count as the same")
     parser.add_argument("--tool", help="its name")
-    parser.add_argument("--code", help="a refusal code, or a reason code of a policy")
+    parser.add_argument("--code", help="a refusal code, or a reason code of a policy, one of mode warn or shadow, too")
     parser.add_argument(
         "--decision", choices=(*(str(effect) for effect in Effect), NO_DECISION), help="none: policy was not asked"
     )
@@ -76,19 +80,23 @@ def conditions(args: argparse.Namespace) -> Callable[[Record], bool]:
 
 
 def lines(args: argparse.Namespace) -> Iterator[bytes]:
-    """Whole records as they are written. Raises JournalError, Failure."""
-    unreadable: list[int] = []
+    """Whole records as they are written. Raises JournalError, and Failure where there is not one: then nothing was searched."""
+    unreadable, seen = list[int](), Counter[str]()
     source: Iterable[bytes] = sys.stdin.buffer if from_stdin(args) else _file_lines(paths(args))
-    yield from whole_lines(source, unreadable=unreadable.append)
+    for record in whole_lines(_counted(source, seen), unreadable=unreadable.append):
+        seen["records"] += 1
+        yield record
     if unreadable:
         progress(f"{len(unreadable)} lines could not be read and are not shown: run `sidegate audit verify`")
+    elif not seen["records"]:
+        raise Failure(_no_record(args, seen["lines"]), exit_code=USAGE)
 
 
 def from_stdin(args: argparse.Namespace) -> bool:
-    """Whether standard input is meant. Raises Failure if something else is meant, too."""
+    """Whether standard input is meant: by -, or by what is piped into it. Raises Failure if something else is meant, too."""
     if "-" in args.paths and (len(args.paths) > 1 or args.dir):
         raise Failure("- stands for standard input, alone", exit_code=USAGE)
-    return args.paths == ["-"] or (args.or_stdin and not args.paths and args.dir is None)
+    return args.paths == ["-"] or (not args.paths and args.dir is None and _piped())
 
 
 def paths(args: argparse.Namespace) -> list[Path]:
@@ -96,6 +104,30 @@ def paths(args: argparse.Namespace) -> list[Path]:
     if args.dir is not None:
         return [args.dir, *map(Path, args.paths)]
     return [Path(path) for path in args.paths] or [DIRECTORY]
+
+
+def _piped() -> bool:
+    """Whether standard input is a pipe, a socket or a file: no terminal, and not /dev/null, as of a service or a cron job."""
+    try:
+        mode = os.fstat(sys.stdin.fileno()).st_mode
+    except (AttributeError, OSError, ValueError):  # closed, or none
+        return False
+    return stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode) or stat.S_ISREG(mode)
+
+
+def _counted(source: Iterable[bytes], seen: Counter[str]) -> Iterator[bytes]:
+    for line in source:
+        seen["lines"] += 1
+        yield line
+
+
+def _no_record(args: argparse.Namespace, count: int) -> str:
+    where = "standard input" if from_stdin(args) else ", ".join(map(str, paths(args)))
+    what = f"none of the {count} lines of {where} is a record of the journal" if count else f"{where} is empty"
+    return (
+        f"{what}, so nothing was searched. The journal is not the log: it is the files in the directory `journal` of the "
+        "setting `state` (name it by --dir), and standard output of a sidecar whose settings say `audit_copy: true`"
+    )
 
 
 def _file_lines(given: list[Path]) -> Iterator[bytes]:

@@ -117,7 +117,7 @@ async def _installed(settings: Settings) -> tuple["Assembled", Path]:
 
 
 def run(work: Coroutine[Any, Any, T], *, of_bundle: int = FAILED) -> T:
-    """The work's answer, or a Failure with its sentences."""
+    """The work's answer, or a Failure with its sentences; `of_bundle` is the exit code for a policy that OPA does not take."""
     from proxy.adapters.bundle import BundleError
     from proxy.adapters.bundle_signature import SignatureError
     from proxy.adapters.opa_cli import OpaFailedError
@@ -132,6 +132,6 @@ def run(work: Coroutine[Any, Any, T], *, of_bundle: int = FAILED) -> T:
     except BundleError as error:
         raise Failure(*error.problems, exit_code=of_bundle) from None
     except OpaFailedError as error:
-        raise Failure(str(error)) from None
+        raise Failure(str(error), exit_code=of_bundle) from None
     except (UnusableError, SignatureError) as error:
         raise Failure(str(error), exit_code=USAGE) from None

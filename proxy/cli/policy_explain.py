@@ -4,8 +4,8 @@ import argparse
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
-from proxy.cli.common import FAILED, OK, Failure, add_command, clean, emit, json_argument, say
-from proxy.cli.journal_input import lines, reading, source_arguments
+from proxy.cli.common import FAILED, OK, USAGE, Failure, add_command, clean, emit, json_argument, say
+from proxy.cli.journal_input import PLACE, lines, reading, source_arguments
 from proxy.cli.policy_build import run
 from proxy.cli.policy_given import given_policy, policy_arguments, read
 
@@ -15,8 +15,9 @@ if TYPE_CHECKING:
     from proxy.core.opa_trace import Fired
     from proxy.core.recorded import Judged
 
-_ABOUT = """Reads journal records - shipped logs on standard input, unless PATH or --dir says otherwise - and asks OPA
-again what it was asked then: with the policy that the settings in the current directory name, or the one given.
+_ABOUT = f"""Asks OPA again what it was asked then: with the policy that the settings in the current directory name, or the
+one given. A call that not policy ended is told apart, with who did.
+{PLACE}
 Exit code 1 if there is no such call, if its records are not complete, or if OPA decides otherwise today."""
 _RANK = {"deny": 0, "review": 1, "allow": 2}
 _MEANS = {"allow": "allowed", "review": "held for a person", "deny": "denied"}
@@ -27,7 +28,7 @@ def add_parser(actions: "argparse._SubParsersAction[argparse.ArgumentParser]") -
     """Register the action."""
     parser = add_command(actions, "explain", "which rules decided a recorded call, and what would have", _ABOUT)
     parser.add_argument("name", metavar="CALL_ID|TRACE_ID|REVIEW", help="of the call, its trace or its review")
-    source_arguments(parser, stdin=True)
+    source_arguments(parser)
     policy_arguments(parser)
     json_argument(parser)
     parser.set_defaults(handler=reading(explain))
@@ -43,7 +44,7 @@ def explain(args: argparse.Namespace) -> int:
     found = list(recorded.judged())
     if not found:
         raise Failure(f"no decision about {args.name} is among the records; `sidegate audit find` looks for calls")
-    told = run(_explained(args, found))
+    told = run(_explained(args, found), of_bundle=USAGE)
     if args.json:
         emit(told)
     else:
@@ -69,7 +70,9 @@ async def _explained(args: argparse.Namespace, found: list["Judged"]) -> list[di
 
 
 def about(judged: "Judged") -> dict[str, Any]:
-    """What the record itself says."""
+    """What the records themselves say."""
+    from proxy.core.story_end import ended_by
+
     record = judged.record
     refusal = record.get("refusal") or {}
     return {
@@ -86,6 +89,7 @@ def about(judged: "Judged") -> dict[str, Any]:
             "reasons": sorted(f"{policy}.{code}" for policy, code in judged.codes),
             "revision": (record.get("decision") or {}).get("policy"),
         },
+        "ended": ended_by(judged.code),
         "gap": judged.gap,
         "agrees": None,
     }
@@ -109,7 +113,7 @@ async def decided(ask: "Ask", policy: "Loaded", document: bytes, found: list["Fi
     decision = await ask(orjson.Fragment(document))
     strict = read(decision)
     if isinstance(strict, str):
-        return {"revision": policy.revision, "fault": strict[:1000]}
+        return {"policy": policy.name, "revision": policy.revision, "fault": strict[:1000]}
     effect, values = str(strict.effect), strict_json.read_values(document)
     otherwise: dict[str, list[str]] = {}
     for what, changed in grounds.alternatives(decision, values, policy.document) if effect != "allow" else ():
@@ -118,6 +122,7 @@ async def decided(ask: "Ask", policy: "Loaded", document: bytes, found: list["Fi
         if _RANK.get(better, 0) > _RANK[effect]:
             otherwise.setdefault(_MEANS[better], []).append(what)
     return {
+        "policy": policy.name,
         "revision": policy.revision,
         "effect": effect,
         "guards": {name: grounds.guard(name) for name in decision["guards"]},
@@ -143,7 +148,7 @@ def _reasons(decision: Json, document: Json, policy: "Loaded", found: list["Fire
             "code": "not_granted",
             "noted": False,
             "message": "no grant covers this call, and what nobody is granted is refused",
-            "fix": None,
+            "fix": grounds.granting(document, policy.document, policy.name),
             "title": "Nothing without a grant",
             "rule": None,
             "settings": grounds.not_granted(document, policy.document),
@@ -176,17 +181,25 @@ def _reason(
 def text(told: Json) -> Iterator[str]:
     """One explanation for people."""
     recorded = told["recorded"]
-    yield f"call {told['call']}: {told['tool']} for {told['principal'] or 'nobody known'} at {told['at']}"
+    tool, who = told["tool"] or "no tool that could be read", told["principal"] or "nobody known"
+    yield f"call {told['call']}: {tool} for {who} at {told['at']}"
     what = _MEANS.get(recorded["effect"], f"refused: {recorded['code']}")
     why = f": {', '.join(recorded['reasons'])}" if recorded["reasons"] else ""
     yield f"  recorded   {what}{why}" + (f", by revision {recorded['revision'][:12]}" if recorded["revision"] else "")
     if recorded["message"]:
         yield f"  refusal    {recorded['message']}"
+    if told["ended"]:
+        yield f"  ended      {told['ended']}"
     if told["gap"]:
         more = "" if told["gap"] == _not_asked() else "not replayable: "
         yield f"  policy     {more}{told['gap']}"
         return
     yield f"  today      {_today(told)}"
+    if recorded["revision"] not in (None, told["revision"]):
+        yield (
+            f"  changed    policy or catalog has changed since: below is what {told['policy']} says now. For the rules of then "
+            "give --bundle with the one of that revision, or --policy and --rego from the sources of that day"
+        )
     if "fault" not in told:
         yield from _why(told)
 

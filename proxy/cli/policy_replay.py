@@ -5,22 +5,28 @@ import asyncio
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from proxy.cli.common import FAILED, OK, Failure, add_command, clean, emit, json_argument, say
-from proxy.cli.journal_input import condition_arguments, conditions, lines, reading, source_arguments
+from proxy.cli.common import FAILED, OK, USAGE, Failure, add_command, clean, emit, json_argument, say
+from proxy.cli.journal_input import PLACE, condition_arguments, conditions, lines, reading, source_arguments
 from proxy.cli.policy_build import run
-from proxy.cli.policy_given import given_policy, policy_arguments, read, said_codes
+from proxy.cli.policy_given import current_policy, given_policy, policy_arguments, read, said_codes
 
 if TYPE_CHECKING:
+    from proxy.adapters.bundle_proof import Ask
+    from proxy.adapters.policy_eval import Loaded
     from proxy.core.recorded import Judged
 
-_ABOUT = """Reads journal records - shipped logs on standard input, unless PATH or --dir says otherwise - and asks OPA
-about each recorded decision again: with the policy that the settings in the current directory name, or the one given.
+RECORDED, CURRENT = "recorded", "current"
+_ABOUT = f"""Asks OPA about each recorded decision again, with the policy that the settings name or the one given by --policy,
+--rego or --bundle, and compares that with what was recorded, or with what another policy says (--against).
 Each call is taken as it was: a call that the policy would have refused still counts in what came after it.
-Exit code 0 if nothing would be decided otherwise, 1 if something would, or if nothing could be replayed."""
+{PLACE}
+Exit code 0 if nothing would be decided otherwise, 1 if something would, 64 if nothing could be compared."""
 _EXAMPLES = 3
 _FAULT = "fault"
+_Said = tuple[str, frozenset[tuple[str, str]]]  # effect, and (policy, code) of each reason
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,6 +36,7 @@ class Difference:
     before: str
     after: str
     judged: "Judged"
+    codes_before: tuple[str, ...]
     codes: tuple[str, ...]
 
     @property
@@ -45,7 +52,7 @@ class Difference:
             "call": record["call"],
             "tool": record.get("tool"),
             "principal": (record.get("principal") or {}).get("id"),
-            "before": sorted(f"{policy}.{code}" for policy, code in self.judged.codes),
+            "before": list(self.codes_before),
             "after": list(self.codes),
         }
 
@@ -54,8 +61,15 @@ def add_parser(actions: "argparse._SubParsersAction[argparse.ArgumentParser]") -
     """Register the action."""
     parser = add_command(actions, "replay", "what a changed policy would have decided about recorded calls", _ABOUT)
     condition_arguments(parser)
-    source_arguments(parser, stdin=True)
+    source_arguments(parser)
     policy_arguments(parser)
+    parser.add_argument(
+        "--against",
+        default=RECORDED,
+        metavar="WHAT",
+        help="what the answers are compared with: `recorded` (the default), `current` (what the policy of the settings says "
+        "of the same calls: so you see what your change does, and nothing else), or a built bundle's file",
+    )
     json_argument(parser)
     parser.set_defaults(handler=reading(replay))
 
@@ -64,6 +78,12 @@ def replay(args: argparse.Namespace) -> int:
     """Count and show the differences."""
     from proxy.core.recorded import NOT_ASKED, Recorded
 
+    if args.against == CURRENT and not (args.policy or args.rego or args.bundle):
+        raise Failure(
+            "--against current: name the changed policy by --policy, --rego or --bundle, else the settings' own would be "
+            "compared with itself",
+            exit_code=USAGE,
+        )
     recorded = Recorded(conditions(args))
     for line in lines(args):
         recorded.take(line)
@@ -71,43 +91,82 @@ def replay(args: argparse.Namespace) -> int:
     whole = [each for each in found if each.document is not None and each.effect]
     if not whole:
         why = next((f": {each.gap}" for each in found if each.gap), "")
-        raise Failure(f"no decision that could be replayed is among the records{why}")
-    differing = run(_replayed(args, whole))
+        raise Failure(f"no decision that could be replayed is among the records{why}", exit_code=USAGE)
+    compared, differing = run(_replayed(args, whole), of_bundle=USAGE)
     counts = Counter(each.kind for each in differing)
     left_out = Counter(each.gap or "policy had no answer" for each in found if each not in whole)
     examples = {kind: [each.facts for each in differing if each.kind == kind][:_EXAMPLES] for kind in counts}
     if args.json:
-        emit({"replayed": len(whole), "differ": counts, "examples": examples, "not_replayable": left_out})
+        told = {"replayed": len(whole), "compared": compared, "differ": counts, "examples": examples}
+        emit({**told, "not_replayable": left_out})
     else:
-        _tell(len(whole), counts, examples, left_out)
+        _tell(len(whole), compared, counts, examples, left_out)
     return FAILED if differing else OK
 
 
-async def _replayed(args: argparse.Namespace, judged: list["Judged"]) -> list[Difference]:
+async def _replayed(args: argparse.Namespace, judged: list["Judged"]) -> tuple[dict[str, str], list[Difference]]:
+    """What is compared, in words, and the calls that it differs on."""
+    from proxy.adapters.policy_eval import of_bundles
+
+    opa, policy = await given_policy(args)
+    before: list[_Said | str] = [_recorded(each) for each in judged]
+    base = "what was recorded"
+    if args.against != RECORDED:
+        other = await current_policy(args) if args.against == CURRENT else of_bundles([Path(args.against)])
+        before, base = await _answers(opa, other, judged), _named(other, None)
+    after = await _answers(opa, policy, judged)
+    compared = (_difference(*each) for each in zip(judged, before, after, strict=True))
+    return {"before": base, "after": _named(policy, args.rego)}, [each for each in compared if each is not None]
+
+
+async def _answers(opa: Path, policy: "Loaded", judged: list["Judged"]) -> list[_Said | str]:
+    """What a policy says of each call; text where that is no decision."""
     import orjson
 
     from proxy.adapters.bundle_proof import serving
 
-    opa, policy = await given_policy(args)
+    async def said(ask: "Ask", each: "Judged") -> _Said | str:
+        decision = read(await ask(orjson.Fragment(each.document or b"")))
+        if isinstance(decision, str):
+            return decision
+        guards = (("guard", name) for name in decision.guards)
+        return str(decision.effect), said_codes(decision).union(guards)
+
     async with serving(opa, policy.files) as ask:
-        answers = await asyncio.gather(*(ask(orjson.Fragment(each.document or b"")) for each in judged))
-    compared = (_difference(each, answer) for each, answer in zip(judged, answers, strict=True))
-    return [difference for difference in compared if difference is not None]
+        return await asyncio.gather(*(said(ask, each) for each in judged))
 
 
-def _difference(judged: "Judged", answer: Any) -> Difference | None:
-    decision = read(answer)
-    if isinstance(decision, str):
-        return Difference(before=judged.effect, after=_FAULT, judged=judged, codes=(decision[:200],))
-    codes = said_codes(decision)
-    if (decision.effect, codes) == (judged.effect, judged.codes):
+def _recorded(judged: "Judged") -> _Said:
+    guards = judged.record["decision"].get("guards") or ()
+    return judged.effect, judged.codes.union(("guard", str(name)) for name in guards)
+
+
+def _difference(judged: "Judged", before: _Said | str, after: _Said | str) -> Difference | None:
+    if before == after:
         return None
-    named = (*(f"{name}.{code}" for name, code in sorted(codes)), *(f"guard {name}" for name in decision.guards))
-    return Difference(before=judged.effect, after=str(decision.effect), judged=judged, codes=named)
+    (was, codes_before), (is_, codes) = _effect_and_codes(before), _effect_and_codes(after)
+    return Difference(before=was, after=is_, judged=judged, codes_before=codes_before, codes=codes)
 
 
-def _tell(replayed: int, counts: Counter[str], examples: Mapping[str, Any], left_out: Counter[str]) -> None:
+def _effect_and_codes(said: _Said | str) -> tuple[str, tuple[str, ...]]:
+    if isinstance(said, str):
+        return _FAULT, (said[:200],)
+    return said[0], tuple(sorted(f"{policy}.{code}" for policy, code in said[1]))
+
+
+def _named(policy: "Loaded", folders: list[Path] | None) -> str:
+    return " with ".join([f"revision {policy.revision[:12]} of {policy.name}", *map(str, folders or ())])
+
+
+def _tell(
+    replayed: int,
+    compared: Mapping[str, str],
+    counts: Counter[str],
+    examples: Mapping[str, Any],
+    left_out: Counter[str],
+) -> None:
     say(f"{replayed} decisions replayed, {counts.total()} would differ")
+    say(clean(f"  before: {compared['before']}; after: {compared['after']}"))
     for kind, count in counts.most_common():
         say(f"  {count:>6}  {kind}")
         for example in examples[kind]:

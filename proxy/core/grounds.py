@@ -11,6 +11,7 @@ from typing import Any
 from proxy.core.policy_document import grants_of
 
 MAX_ALTERNATIVES = 20
+UNKNOWN = "unknown"  # the role of who calls outside of a registered conversation
 _GUARDS = {
     "settings_missing": "the bundle has no settings",
     "policy_missing": "a policy that is listed is not loaded, or failed",
@@ -31,6 +32,20 @@ def entries(policy_name: str, reason: Json, document: Json, policy: Json) -> lis
 def not_granted(document: Json, policy: Json) -> list[str]:
     """Why nothing granted a call, by the entries that could have."""
     return list(_grants({}, document, policy))
+
+
+def granting(document: Json, policy: Json, name: str) -> str:
+    """What would grant a call that nothing grants, for who edits the policy; `name` is where it is: policy.yaml or a bundle."""
+    tool, roles = document["tool"], document["principal"]["roles"]
+    file = name if name.endswith((".yaml", ".yml")) else f"the policy.yaml that {name} was built from"
+    role = roles[0] if roles else "ROLE"
+    path, _ = cell(document, policy)
+    entry = f"{path}.{role}: {{}}"
+    if path.startswith("grants.systems."):  # which a line of the tool's own would end for this tool
+        entry += f", or for this tool alone, by all its roles, grants.tools.{tool['name']}.{role}: {{}}"
+    if UNKNOWN in roles:
+        return f"call with the handle of a registered conversation; to grant it to whoever has none, in {file}: {entry}"
+    return f"if it should be allowed, in {file}: {entry}"
 
 
 def guard(name: str) -> str:

@@ -1,8 +1,10 @@
 """Stop switches: what they are called, and which one stands in the way (design section 8)."""
 
 from collections.abc import Collection, Iterator, Mapping
+from datetime import datetime
 from typing import Any
 
+from proxy.core.policy_input import timestamp
 from proxy.core.tool import CheckedCall
 from proxy.errors import Code, Refusal
 from proxy.model import Caller
@@ -10,22 +12,25 @@ from proxy.model import Caller
 SCOPES = frozenset({"all", "conversation", "principal", "agent", "tool", "system"})
 
 
-def stop_record(switch: Mapping[str, Any], *, standing: bool) -> dict[str, Any]:
+def stop_record(switch: Mapping[str, Any], *, standing: bool, at: datetime) -> dict[str, Any]:
     """The record that throws or lifts {"scope", "name", "by"?}. Raises Refusal invalid_call."""
     scope, name = switch.get("scope"), switch.get("name")
-    if scope not in SCOPES or not (isinstance(name, str) or (scope == "all" and name is None)):
-        raise Refusal(Code.INVALID_CALL, f"a stop names a scope ({', '.join(sorted(SCOPES))}) and a name")
+    if scope not in SCOPES or (scope != "all" and not (isinstance(name, str) and name)):
+        raise Refusal(Code.INVALID_CALL, f"a switch has a scope ({', '.join(sorted(SCOPES))}) and a name")
     name = "" if scope == "all" else name
-    return {"kind": "stop", "scope": scope, "name": name, "standing": standing, "by": switch.get("by")}
+    record = {"kind": "stop", "scope": scope, "name": name, "standing": standing, "by": switch.get("by")}
+    return record | {"since": timestamp(at)}
 
 
 def switched(switches: Mapping[str, Any], record: Mapping[str, Any]) -> dict[str, Any]:
-    """All switches that stand after a stop record, by `scope name`."""
+    """All switches that stand after a stop record, by `scope name`. One that is thrown again stands since it was thrown first."""
     name = f"{record['scope']} {record['name']}"
     others = {other: switch for other, switch in switches.items() if other != name}
     if not record["standing"]:
         return others
-    return others | {name: {"scope": record["scope"], "name": record["name"], "by": record["by"]}}
+    since = record.get("since", record.get("at"))  # older records have the time of writing only
+    thrown = {"scope": record["scope"], "name": record["name"], "by": record["by"], "since": since}
+    return others | {name: switches.get(name, thrown)}
 
 
 def stopped_by(switches: Collection[str], caller: Caller, checked: CheckedCall | None) -> str | None:

@@ -157,7 +157,6 @@ def _plain(record: Record) -> str:
 _HEADLINES: Mapping[str, Callable[[Record], str]] = {
     "intent": _intent,
     "terminal": _terminal,
-    "recovered": _terminal,
     "registered": _registered,
     "review_requested": _requested,
     "review_attached": _attached,

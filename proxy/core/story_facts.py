@@ -29,8 +29,9 @@ def review_id(record: Record) -> str | None:
 
 
 def codes(record: Record) -> set[str]:
-    """Every refusal and reason code in a record."""
-    return {code for code in (record.get("code"), *(code for _, code in _reasons(record))) if isinstance(code, str)}
+    """Every refusal and reason code in a record, also what was only noted."""
+    said = (*_reasons(record), *_noted(record))
+    return {code for code in (record.get("code"), *(code for _, code in said)) if isinstance(code, str)}
 
 
 def clean(value: object, limit: int = _MAX_TEXT) -> str:
@@ -88,8 +89,29 @@ def _reasons(record: Record) -> list[tuple[str, str]]:
     said = field(record, "reasons")
     if not isinstance(said, dict):
         return []
-    pairs = [(policy, each) for policy, list_ in said.items() if isinstance(list_, list) for each in list_]
-    return [(policy, str(each.get("code"))) for policy, each in pairs if isinstance(each, dict)]
+    return [pair for policy, reasons in said.items() for pair in _coded(policy, reasons)]
+
+
+def _noted(record: Record) -> list[tuple[str, str]]:
+    """What policies of mode warn said, or in a record of a trial those of mode shadow: (policy, code)."""
+    decision = record.get("decision")
+    said = decision.get("warn") if isinstance(decision, dict) else record.get("said")
+    if not isinstance(said, dict):
+        return []
+    kinds = [
+        (policy, kind) for policy, by_kind in said.items() if isinstance(by_kind, dict) for kind in by_kind.values()
+    ]
+    return [pair for policy, said_so in kinds for pair in _coded(policy, said_so)]
+
+
+def _coded(policy: str, reasons: object) -> list[tuple[str, str]]:
+    """(policy, code) of a list of reasons; nothing of anything else."""
+    listed = reasons if isinstance(reasons, list) else []
+    return [(policy, str(each.get("code"))) for each in listed if isinstance(each, dict)]
+
+
+def _notes(record: Record) -> str:
+    return clean(", ".join(f"{policy}: {code}" for policy, code in _noted(record)))
 
 
 def _decision(record: Record) -> str:
@@ -138,6 +160,7 @@ _FACTS: tuple[tuple[str, Callable[[Record], str]], ...] = (
     ("agent", _agent),
     ("said why", _text("reason")),
     ("decision", _decision),
+    ("noted only", _notes),
     ("refusal", _refusal),
     ("approval", _approval),
     ("credential", _text("credential")),

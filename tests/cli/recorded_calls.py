@@ -25,8 +25,10 @@ def bundle_in(folder: Path) -> Path:
     return path
 
 
-def recorded(seq: int, call: str, decision: Mapping[str, Any] | None = None, **changes: Any) -> bytes:
-    """The terminal record of a call that was decided about the base input, changed at dotted paths (`__`)."""
+def recorded(
+    seq: int, call: str, decision: Mapping[str, Any] | None = None, *, kind: str = "terminal", **changes: Any
+) -> bytes:
+    """The record of a call that was decided about the base input, changed at dotted paths (`__`)."""
     document = copy.deepcopy(dict(INPUT))
     document["conversation"]["calls"] = None
     for path, value in changes.items():
@@ -38,7 +40,7 @@ def recorded(seq: int, call: str, decision: Mapping[str, Any] | None = None, **c
     record = {
         "seq": seq,
         "at": f"2026-11-25T10:00:0{seq}.000000Z",
-        "kind": "terminal",
+        "kind": kind,
         "call": call,
         "trace": f"t-{call}",
         "conversation": "conv-1",
@@ -48,6 +50,9 @@ def recorded(seq: int, call: str, decision: Mapping[str, Any] | None = None, **c
         "code": "denied",
         "ran": "no",
         "principal": {"id": "https://login.example#u-1", "name": "Ada Example"},
+        "system": "pricing",
+        "effect": "read",
+        "labels": [],
         "input": document,
         **({} if decision is None else {"decision": {**decision, "policy": "p" * 64}}),
     }

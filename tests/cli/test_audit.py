@@ -47,11 +47,12 @@ def directory(tmp_path: Path) -> Path:
     return tmp_path / "state" / "journal"
 
 
-def process(*words: str | Path, stdin: bytes = b"", cwd: Path | None = None) -> tuple[int, str, str]:
-    """The command as a process: exit code, output, errors."""
+def process(*words: str | Path, stdin: bytes | None = None, cwd: Path | None = None) -> tuple[int, str, str]:
+    """The command as a process, with something piped into it or not: exit code, output, errors."""
     command = [sys.executable, "-m", "proxy.cli", "audit", *map(str, words)]
-    root = str(Path(__file__).parents[2])
-    done = subprocess.run(command, input=stdin, capture_output=True, check=False, cwd=cwd, env={"PYTHONPATH": root})
+    given: Any = {"stdin": subprocess.DEVNULL} if stdin is None else {"input": stdin}
+    root = {"PYTHONPATH": str(Path(__file__).parents[2])}
+    done = subprocess.run(command, **given, capture_output=True, check=False, cwd=cwd, env=root)
     return done.returncode, done.stdout.decode(), done.stderr.decode()
 
 
@@ -181,3 +182,37 @@ def test_lines_that_cannot_be_read_are_announced(directory: Path) -> None:
     assert code == 0
     assert "will run" in out
     assert "1 lines could not be read" in err
+
+
+@pytest.mark.parametrize("words", [("find", "--tool", "order"), ("show", "c2")])
+def test_what_is_piped_is_read_also_without_a_dash(directory: Path, words: tuple[str, ...]) -> None:
+    """And not the directory that is there, too; a directory that is named goes before what is piped."""
+    log = b"another line\n" + segment(directory).read_bytes().replace(b"order", b"plant")
+    code, out, _ = process(*words, stdin=log, cwd=directory.parents[1])
+    assert (code, "order" in out) == ((1, False) if words[0] == "find" else (0, False))
+    assert "order" in process(*words, "--dir", directory, stdin=log)[1]
+    assert "order" in process(*words, cwd=directory.parents[1])[1]
+
+
+def test_a_file_that_is_redirected_is_read(directory: Path) -> None:
+    with segment(directory).open("rb") as file:
+        command = [sys.executable, "-m", "proxy.cli", "audit", "verify"]
+        root = {"PYTHONPATH": str(Path(__file__).parents[2])}
+        done = subprocess.run(command, stdin=file, capture_output=True, check=False, cwd="/", env=root)
+    assert (done.returncode, done.stdout.startswith(b"ok: 5 records")) == (0, True)
+
+
+@pytest.mark.parametrize("log", [b"", b'{"level":"info","message":"ready"}\n' * 3])
+def test_a_log_without_a_journal_is_no_empty_answer(log: bytes) -> None:
+    """Who looks for refusals in it and finds none must not think that there were none."""
+    for words in (("find", "--decision", "deny"), ("find", "--json"), ("show", "c1")):
+        code, out, err = process(*words, stdin=log)
+        assert code == 64
+        assert ("none of the 3 lines of standard input is a record" if log else "standard input is empty") in err
+        assert "audit_copy: true" in err
+        assert not out or json.loads(out)["ok"] is False
+
+
+def test_an_empty_directory_is_no_journal_either(tmp_path: Path) -> None:
+    code, _, err = sidegate("find", "--dir", tmp_path)
+    assert (code, f"{tmp_path} is empty, so nothing was searched" in err) == (64, True)

@@ -51,6 +51,8 @@ def test_catalog_policy_tokens_and_credentials_are_told_at_once(directory: Path)
     text = check(directory)
     assert text.code == 64
     assert text.err.count("sidegate: ") == len(problems)
+    for said in ("tokens.yaml", "reviewers.yaml", "gone.token"):
+        assert text.err.count(said) == 1, text.err
 
 
 def test_wrong_settings_do_not_hide_what_is_wrong_in_catalog_and_policy(directory: Path) -> None:
@@ -70,6 +72,30 @@ def test_a_rule_about_a_system_that_is_not_there_is_found(directory: Path) -> No
     done = check(directory)
     assert done.code == 64
     assert "destkop" in done.err
+
+
+def test_a_role_that_nobody_has_is_a_warning(directory: Path) -> None:
+    """Of users and of reviewers, with the nearest name; it is no problem, since somebody may get the role tomorrow."""
+    change(directory / "policy.yaml", "desktop: {read: {user:", "desktop: {read: {usr:")
+    change(directory / "policy.yaml", "approvers: [reviewers]", "approvers: [reviewer]")
+    done = check(directory)
+    assert (done.code, done.err) == (0, "")
+    path = "policy.yaml: grants.systems.desktop.read: no token in tokens.yaml has the role 'usr'; did you mean 'user'?"
+    assert f"warning: {path}\n" in done.out
+    assert "review.approvers: no token in reviewers.yaml has the role 'reviewer'; did you mean 'reviewers'?" in done.out
+    assert json.loads(check(directory, "--json").out)["warnings"][0] == path
+
+
+def test_where_an_issuer_gives_roles_nobody_can_know_them(directory: Path) -> None:
+    change(directory / "policy.yaml", "desktop: {read: {user:", "desktop: {read: {usr:")
+    issuer = "{issuer: 'https://a.example', audience: a, jwks_url: 'https://a.example/keys'}"
+    change(
+        directory / "sidegate.yaml",
+        "tokens: {file: tokens.yaml}",
+        f"tokens: {{file: tokens.yaml, issuers: [{issuer}]}}",
+    )
+    done = check(directory)
+    assert (done.code, "warning" in done.out) == (0, False)
 
 
 @pytest.mark.parametrize("text", ["", "- 1\n", "a: [\n", "\xff"], ids=["empty", "list", "broken", "other bytes"])
@@ -121,6 +147,7 @@ def test_what_stands_in_the_files_comes_out_harmless(directory: Path) -> None:
     assert harmless(check(directory, "--json").out)
 
 
+@pytest.mark.slow  # it needs Redis
 async def test_a_shared_store_is_asked(directory: Path) -> None:
     """One that serves is said to, with what could not be seen; one that does not is a problem among the others."""
     async with redis_server(directory / "redis") as server:

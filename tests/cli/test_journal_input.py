@@ -23,21 +23,20 @@ from proxy.core.chain import GENESIS, seal_line
 RECORD = seal_line(GENESIS, b'{"seq":1,"at":"2026-11-25T10:00:00Z","kind":"stop"}')[0]
 
 
-def parsed(*words: str, stdin: bool = False) -> argparse.Namespace:
+def parsed(*words: str) -> argparse.Namespace:
     parser = argparse.ArgumentParser()
-    source_arguments(parser, stdin=stdin)
+    source_arguments(parser)
     condition_arguments(parser)
     return parser.parse_args(words)
 
 
-def test_what_is_read_where_nothing_is_named() -> None:
-    """The journal below the current directory, or standard input where a command is for shipped logs."""
-    assert (from_stdin(parsed()), paths(parsed())) == (False, [DIRECTORY])
-    assert from_stdin(parsed(stdin=True))
+def test_what_is_named_is_read_whatever_is_piped() -> None:
+    """What is read where nothing is named: tests/cli/test_audit.py."""
+    assert paths(parsed()) == [DIRECTORY]
     assert from_stdin(parsed("-"))
-    given = parsed("--dir", "d", stdin=True)
+    given = parsed("--dir", "d")
     assert (from_stdin(given), paths(given)) == (False, [Path("d")])
-    assert paths(parsed("a", "b")) == [Path("a"), Path("b")]
+    assert (from_stdin(parsed("a", "b")), paths(parsed("a", "b"))) == (False, [Path("a"), Path("b")])
     with pytest.raises(Failure, match="alone"):
         from_stdin(parsed("-", "a"))
 

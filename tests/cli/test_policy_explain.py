@@ -11,7 +11,13 @@ from tests.cli.command import HOSTILE, Done, harmless, inside
 from tests.cli.recorded_calls import GRANTED, bundle_in, recorded
 
 DENIED = {"effect": "deny", "reasons": [{"policy": "decision", "code": "not_granted"}]}
+FAILED = {"seq": 7, "kind": "terminal", "call": "failed", "outcome": "refused", "ran": "yes", "code": "tool_failed"}
 UNASKED = {"seq": 9, "kind": "terminal", "call": "unasked", "outcome": "refused", "ran": "no", "code": "invalid_json"}
+
+
+def written(record: dict[str, Any]) -> bytes:
+    timed = record | {"at": "2026-11-25T10:00:09Z"}
+    return seal_line(GENESIS, json.dumps(timed, separators=(",", ":")).encode())[0]
 
 
 @pytest.fixture(scope="module")
@@ -26,7 +32,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         recorded(3, "no-decision"),
         recorded(4, "odd", DENIED, environment__now="never"),
         recorded(5, "hostile", DENIED, principal__roles=[HOSTILE], tool__name="get_price"),
-        seal_line(GENESIS, json.dumps(UNASKED | {"at": "2026-11-25T10:00:09Z"}, separators=(",", ":")).encode())[0],
+        *(written(record) for record in (UNASKED, UNASKED | {"call": "stopped", "code": "stopped"})),
+        recorded(6, "failed", GRANTED, kind="intent"),
+        written(FAILED),
     ]
     (made / "shipped.log").write_bytes(b"".join(lines))
     return made
@@ -57,6 +65,7 @@ def test_a_refusal_names_what_missed_and_what_would_be_allowed(folder: Path) -> 
     (reason,) = one["reasons"]
     assert (code, reason["code"]) == (0, "not_granted")
     assert "the principal has visitor" in reason["settings"][0]
+    assert "policy.tar.gz was built from: grants.tools.get_price.visitor: {}" in reason["fix"]
     assert "with the role buyer, too" in one["otherwise"]["allowed"]
 
 
@@ -78,7 +87,30 @@ def test_a_call_that_never_came_to_policy_needs_none(folder: Path) -> None:
     done = inside("policy", "explain", "unasked", folder / "shipped.log", "--settings", folder / "none.yaml")
     assert done.code == 0
     assert "refused: invalid_json" in done.out
+    assert "call unasked: no tool that could be read for nobody known" in done.out
     assert "it was refused before policy was asked" in done.out
+    assert "ended      invalid_json by the strict reader of what agents send, not by policy: the body" in done.out
+    done = inside("policy", "explain", "stopped", folder / "shipped.log", "--settings", folder / "none.yaml")
+    assert (done.code, "stopped by an operator's stop switch (`sidegate stop list` shows" in done.out) == (0, True)
+
+
+def test_a_call_that_policy_allowed_and_whose_tool_failed_says_so(folder: Path) -> None:
+    """What policy decided stands in its intent, how it ended in another record."""
+    code, one = told(folder, "failed")
+    assert (code, one["effect"], one["agrees"]) == (0, "allow", True)
+    assert one["ended"].startswith("tool_failed by the tool, not by policy: ")
+    assert told(folder, "denied")[1]["ended"] == ""
+    assert told(folder, "allowed")[1]["ended"] == ""
+
+
+def test_an_older_revision_is_said_to_be_one(folder: Path) -> None:
+    """With what to give for the rules of then; not where it is the same."""
+    assert "changed    policy or catalog has changed since: below is what" in explain(folder, "allowed").out
+    same = recorded(1, "same", GRANTED).replace(b"p" * 64, told(folder, "allowed")[1]["revision"].encode())
+    (folder / "same.log").write_bytes(same)
+    done = inside("policy", "explain", "same", folder / "same.log", "--bundle", folder / "policy.tar.gz")
+    assert "by the same revision" in done.out
+    assert "changed " not in done.out
 
 
 def test_text_of_others_is_shown_and_not_obeyed(folder: Path) -> None:
@@ -93,5 +125,5 @@ def test_what_is_not_there_is_a_sentence(folder: Path) -> None:
     assert "no decision about nobody is among the records" in done.err
     log = folder / "shipped.log"
     assert inside("policy", "explain", "allowed", log, "--settings", folder / "none.yaml").code == 64
-    assert inside("policy", "explain", "allowed", log, "--bundle", log).code == 1
+    assert inside("policy", "explain", "allowed", log, "--bundle", log).code == 64
     assert inside("policy", "explain", "allowed", folder / "nowhere", "--bundle", folder / "policy.tar.gz").code == 64

@@ -32,6 +32,24 @@ def test_another_policy_file_stands_in_for_the_settings_own(tmp_path: Path) -> N
     assert settings.policy == tmp_path / "other.yaml"
 
 
+def test_other_folders_stand_in_for_the_settings_own(tmp_path: Path) -> None:
+    """With another policy.yaml or not; never half a policy."""
+    assert inside("init", tmp_path).code == 0
+    settings, folder = tmp_path / "sidegate.yaml", tmp_path / "changed"
+    with pytest.raises(Failure, match="is no folder"):
+        settings_of(parsed("--settings", settings, "--rego", folder))
+    folder.mkdir()
+    given = settings_of(parsed("--settings", settings, "--rego", folder, "--rego", tmp_path))
+    assert (given.policy, given.policy_folders) == (tmp_path / "policy.yaml", (folder, tmp_path))
+    both = settings_of(parsed("--settings", settings, "--rego", folder, "--policy", tmp_path / "o.yaml"))
+    assert (both.policy, both.policy_folders) == (tmp_path / "o.yaml", (folder,))
+    with pytest.raises(Failure, match="without --policy and --rego"):
+        settings_of(parsed("--settings", settings, "--rego", folder, "--bundle", "b.tar.gz"))
+    settings.write_text(settings.read_text().replace("policy: policy.yaml", "bundle: {platform: b.tar.gz}"))
+    with pytest.raises(Failure, match="give --policy beside --rego"):
+        settings_of(parsed("--settings", settings, "--rego", folder))
+
+
 ANSWER = {
     "schema": 1,
     "effect": "deny",

@@ -1,17 +1,17 @@
 """The client of the review port: where the token goes, and what is said when there is no answer."""
 
 import contextlib
-import http.server
 import json
-import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 
 import pytest
 
 from proxy.cli.review_client import REVIEW_URL, address, read, rendered
 from tests.cli.command import Done, harmless, inside
+from tests.contracts.threaded_server import threaded
 from tests.e2e.rig import free_ports
 
 TOKEN = "s3cret-token-of-a-reviewer"
@@ -30,26 +30,12 @@ class Answering:
 
 @contextlib.contextmanager
 def serving(answer: Answering) -> Iterator[Answering]:
-    class Handler(http.server.BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            answer.asked.append({name.lower(): value for name, value in self.headers.items()})
-            self.send_response(answer.status)
-            for name, value in answer.headers.items():
-                self.send_header(name, value)
-            self.send_header("Content-Length", str(len(answer.body)))
-            self.end_headers()
-            self.wfile.write(answer.body)
+    def answered(request: BaseHTTPRequestHandler) -> tuple[int, dict[str, str], bytes]:
+        answer.asked.append({name.lower(): value for name, value in request.headers.items()})
+        return answer.status, answer.headers, answer.body
 
-        def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the base class names it so
-            pass
-
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
-        thread.start()
-        answer.url = f"http://127.0.0.1:{server.server_port}"
+    with threaded(answered) as answer.url:
         yield answer
-        server.shutdown()
-        thread.join()
 
 
 @pytest.fixture

@@ -1,7 +1,8 @@
-"""`sidegate stop` and `sidegate resume` against a running sidecar."""
+"""`sidegate stop`, `stop list` and `resume` against a running sidecar."""
 
 import asyncio
 import json
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
@@ -55,10 +56,39 @@ async def test_a_name_with_control_characters_is_shown_and_not_obeyed(running: R
 
 
 @pytest.mark.parametrize(
-    "words", [("stop", "tool"), ("stop", "all", "get_stock"), ("resume", "system"), ("stop", "world")]
+    "words",
+    [
+        ("stop", "tool"),
+        ("stop", "all", "get_stock"),
+        ("stop", "list", "tool"),
+        ("resume", "system"),
+        ("resume", "list"),
+        ("stop", "world"),
+    ],
 )
 async def test_a_scope_without_its_name_is_wrong_usage(words: tuple[str, ...], running: Rig) -> None:
     """Found before anything is asked of the sidecar."""
     done = inside(*words, "--url", running.url("review"), "--token-file", running.folder / "rob.token")
     assert done.code == 64
     assert (await running.call(await running.register("s3"), "get_stock"))[1]["status"] == "done"
+
+
+async def test_what_stands_is_listed_with_since_when_and_by_whom(running: Rig) -> None:
+    assert (await command(running, "stop", "list")).out == "nothing is stopped\n"
+    before = datetime.now(UTC)
+    for switch in (("tool", "x\x1b[2Jy"), ("system", "inventory")):
+        await command(running, "stop", *switch)
+    listed = await command(running, "stop", "list")
+    assert (listed.code, harmless(listed.all)) == (0, True)
+    head, first, second = listed.out.splitlines()
+    assert head.split() == ["STOPPED", "SINCE", "BY"]
+    assert first.startswith("system inventory")
+    assert first.endswith("token-file#rob")
+    assert second.startswith("tool x\\u001b[2Jy")
+    one = json.loads((await command(running, "stop", "list", "--json")).out)[0]
+    assert before - timedelta(seconds=1) <= datetime.fromisoformat(one["since"]) <= datetime.now(UTC)
+    for switch in (("tool", "x\x1b[2Jy"), ("system", "inventory")):
+        await command(running, "resume", *switch)
+    assert (await command(running, "stop", "list")).out == "nothing is stopped\n"
+    refused = await command(running, "stop", "list", by="sam")
+    assert (refused.code, "operator" in refused.err) == (1, True)

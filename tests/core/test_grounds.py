@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import yaml
 
-from proxy.core.grounds import MAX_ALTERNATIVES, alternatives, cell, entries, guard, not_granted
+from proxy.core.grounds import MAX_ALTERNATIVES, alternatives, cell, entries, granting, guard, not_granted
 from proxy.core.policy_document import read_document
 
 REGO = Path(__file__).parents[2] / "rego"
@@ -61,6 +61,44 @@ def test_the_cell_of_the_matrix_is_named_whether_it_matched_or_missed(
     assert sentence.startswith(says)
     assert not_granted(document, given) == [sentence]
     assert sentence.startswith(("grants.tools", cell(document, given)[0]))
+
+
+@pytest.mark.parametrize(
+    ("tools", "roles", "name", "says"),
+    [
+        (
+            {},
+            ["clerk"],
+            "policy.yaml",
+            (
+                "if it should be allowed, in policy.yaml: grants.systems.pricing.read.clerk: {}, or for this tool alone, by all "
+                "its roles, grants.tools.get_price.clerk: {}"
+            ),
+        ),
+        (
+            {"get_price": {"lead": {}}},
+            ["clerk", "visitor"],
+            "p.tar.gz",
+            "if it should be allowed, in the policy.yaml that p.tar.gz was built from: grants.tools.get_price.clerk: {}",
+        ),
+        (
+            {"get_price": {"lead": {}}},
+            ["unknown"],
+            "policy.yml",
+            (
+                "call with the handle of a registered conversation; to grant it to whoever has none, in policy.yml: "
+                "grants.tools.get_price.unknown: {}"
+            ),
+        ),
+        ({"get_price": {}}, [], "p.yaml", "if it should be allowed, in p.yaml: grants.tools.get_price.ROLE: {}"),
+    ],
+)
+def test_what_would_grant_a_call_is_a_file_and_a_key(
+    tools: dict[str, Any], roles: list[str], name: str, says: str
+) -> None:
+    """Of the cell that holds for the tool: a line of its own outranks those of its system."""
+    given = policy(grants={"tools": tools, "systems": {}})
+    assert granting(call(principal__roles=roles), given, name) == says
 
 
 def test_a_limit_is_told_beside_the_roles_that_count() -> None:

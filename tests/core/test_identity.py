@@ -6,7 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxy.core.identity import IMPLICIT, check_id, hash_handle, implicit, present, same_workload, span_context
+from proxy.core.conversation import IMPLICIT
+from proxy.core.identity import hash_handle, implicit, present, same_workload, span_context
+from proxy.core.registry import check_id
 from proxy.errors import Code, Refusal, Retry
 from proxy.model import Agent, Presented, Registration, SpanContext
 

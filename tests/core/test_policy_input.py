@@ -13,7 +13,6 @@ from hypothesis import strategies as st
 
 from proxy.core import strict_json
 from proxy.core.policy_input import (
-    SHOWN_CALLS,
     compact,
     decision_input,
     masked_arguments,
@@ -21,6 +20,7 @@ from proxy.core.policy_input import (
     timestamp,
     visible_input,
 )
+from proxy.core.reservation import SHOWN_CALLS
 from proxy.core.review import Approval
 from proxy.core.tool import Argument, CheckedCall, Tool
 from proxy.earlier import EarlierCall, Outcome

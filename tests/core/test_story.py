@@ -115,7 +115,6 @@ def test_every_kind_has_its_sentence(record: dict[str, Any], sentence: str) -> N
         "review_resolved",
         "stop",
         "reload",
-        "recovered",
         "gap",
         "seal",
         "segment",

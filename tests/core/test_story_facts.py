@@ -38,5 +38,22 @@ def test_a_held_calls_fields_are_found_inside_its_review() -> None:
     assert "[Jane Doe (https://idp#jane)]" in headline(line(**record))
 
 
+NOTED = {
+    "weekend": {"deny": [{"code": "closed"}], "review": [], "warn": [{"code": "late"}]},
+    "odd": 7,
+    "none": {"deny": 7},
+}
+
+
+def test_what_was_noted_and_not_enforced_is_found_and_told() -> None:
+    """Of mode warn with the decision, of mode shadow in a record of its own; a fault of a trial is no code."""
+    warned = {"kind": "intent", "decision": {"effect": "allow", "reasons": [], "warn": NOTED}}
+    tried = {"kind": "trial", "call": "c1", "said": NOTED | {"fault": "policy_unavailable"}}
+    for record in (warned, tried):
+        assert codes(record) == {"closed", "late"}
+        assert dict(facts(record, line(**record)))["noted only"] == "weekend: closed, weekend: late"
+    assert codes({"kind": "terminal", "said": NOTED, "decision": {"effect": "allow", "warn": {}}}) == set()
+
+
 def test_what_is_not_printable_is_escaped_and_nothing_else() -> None:
     assert clean("caf\u00e9 \u4f60 \x1b[0m\n\u202e\U000e0041") == "caf\u00e9 \u4f60 \\x1b[0m\\x0a\\u202e\\U000e0041"
