@@ -2,8 +2,10 @@
 
 import base64
 import json
+import os
 import re
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -70,7 +72,14 @@ class Credentials:
         self._variables = variables
         self._clock = clock
         self._warn = warn
+        self._told = set[str]()
         self._sources = {name: self._source(name, fields) for name, fields in given.items()}
+
+    def look(self) -> None:
+        """Warn of those that cannot be had now; calls that need them are refused until they can."""
+        for name in self._sources:
+            with suppress(CredentialUnavailableError):
+                self.get(name)
 
     def get(self, name: str | None) -> Credential | None:
         """The credential as it is now; None if the upstream has none. Raises CredentialUnavailableError."""
@@ -82,7 +91,11 @@ class Credentials:
         try:
             return source()
         except (UnusableFileError, ValueError) as e:
-            raise CredentialUnavailableError(f"credential {name}: {e}") from None
+            why = f"credential {name}: {e}"
+            if why not in self._told:  # a call is refused each time
+                self._told.add(why)
+                self._warn(why)
+            raise CredentialUnavailableError(why) from None
 
     def _source(self, name: str, fields: Mapping[str, str]) -> Callable[[], Credential]:
         if "env" in fields:
@@ -100,11 +113,16 @@ class Credentials:
         path = Path(given)
 
         def parse(content: bytes) -> Credential:
-            if path.stat().st_mode & _WORLD_READABLE:
+            if path.stat().st_mode & _WORLD_READABLE and not _read_only(path):
                 self._warn(f"credential {name}: every user of this machine can read its file")
             return make(_clean(_decoded(content)))
 
         return WatchedFile(path, parse, self._clock, report=self._warn).value
+
+
+def _read_only(path: Path) -> bool:
+    """Whether it lies on a read-only mount: a container's own (a kubelet mounts Secrets as 0644), which others do not see."""
+    return bool(os.statvfs(path).f_flag & os.ST_RDONLY)
 
 
 def _decoded(content: bytes) -> str:

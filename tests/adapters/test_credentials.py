@@ -2,12 +2,14 @@
 
 import base64
 import os
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
 from proxy.adapters.credentials import Credential, Credentials, CredentialUnavailableError, Secret
 from tests.contracts.executor import SteppedClock
+from tests.pod import kernel
 
 TOKEN = "tok-4f2a/x+y=canary"
 
@@ -88,12 +90,21 @@ def test_what_is_no_credential_is_unavailable_and_not_shown(shelf: Shelf, kind: 
 
 
 def test_missing_files_variables_and_names_are_unavailable(shelf: Shelf) -> None:
+    """The operator hears of each once, however many calls are refused for it."""
     missing = [shelf.open({"bearer_file": str(shelf.folder / "none")}), shelf.open({"env": "NONE"})]
-    for credentials in missing:
-        with pytest.raises(CredentialUnavailableError):
-            credentials.get("key")
+    for number, credentials in enumerate(missing, 1):
+        for _ in range(2):
+            with pytest.raises(CredentialUnavailableError) as caught:
+                credentials.get("key")
+        assert shelf.warnings[number - 1 :] == [str(caught.value)]
         with pytest.raises(CredentialUnavailableError, match="credential other is not in the settings"):
             credentials.get("other")
+
+
+def test_what_is_missing_at_the_start_is_told_before_any_call_needs_it(shelf: Shelf) -> None:
+    """A Secret that is not there yet stops nobody whose tools need none."""
+    shelf.open({"bearer_file": str(shelf.folder / "none")}).look()
+    assert ["credential key" in warning for warning in shelf.warnings] == [True]
 
 
 def test_a_changed_file_is_read_again_and_a_broken_change_is_not_used(shelf: Shelf) -> None:
@@ -115,6 +126,24 @@ def test_a_file_that_everybody_can_read_gives_a_warning(shelf: Shelf) -> None:
     assert "credential key" in warning
     assert "canary" not in warning
     assert os.path.basename(shelf.folder) not in warning  # noqa: PTH119 - a name is all that is needed
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="a mount needs root")
+def test_on_a_read_only_mount_the_mode_is_nobodys_business(shelf: Shelf) -> None:
+    """As a kubelet mounts Secrets: 0644, and only the container sees them."""
+    file = shelf.write(b"canary", 0o644)
+    with ThreadPoolExecutor(1) as apart:  # the mount is the thread's own and ends with it
+        apart.submit(mount_read_only, shelf.folder).result()
+        found = apart.submit(lambda: header(shelf.open({"bearer_file": file}))).result()
+    assert found[1] == "Bearer canary"
+    assert shelf.warnings == []
+
+
+def mount_read_only(folder: Path) -> None:
+    kernel.unshare(kernel.CLONE_NEWNS)
+    kernel.mount("none", Path("/"), "", kernel.MS_REC | kernel.MS_PRIVATE)
+    kernel.mount(str(folder), folder, "", kernel.MS_BIND)
+    kernel.mount("none", folder, "", kernel.MS_BIND | kernel.MS_REMOUNT | kernel.MS_RDONLY)
 
 
 @pytest.mark.parametrize("name", ["Host", "content-length", "Transfer-Encoding", "CONNECTION"])

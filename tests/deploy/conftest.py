@@ -1,13 +1,13 @@
 """Fixtures of the tests of deploy/tools.sh and of the charts."""
 
 import shutil
-import threading
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 
 import pytest
 
+from tests.contracts.threaded_server import Answer, threaded
 from tests.deploy.cluster import Cluster, running
 from tests.deploy.machine import COMMANDS, Machine, Releases
 
@@ -35,23 +35,11 @@ def machine(tmp_path: Path) -> Machine:
 def releases(machine: Machine) -> Iterator[Releases]:
     served = Releases()
 
-    class Handler(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            served.asked.append(self.path)
-            body = served.files.get(self.path)
-            self.send_response(404 if body is None else 200)
-            self.send_header("Content-Length", str(len(body or b"")))
-            self.end_headers()
-            self.wfile.write(body or b"")
+    def answer(request: BaseHTTPRequestHandler) -> Answer:
+        served.asked.append(request.path)
+        body = served.files.get(request.path)
+        return 404 if body is None else 200, {}, body or b""
 
-        def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the base class names it so
-            pass
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
-        thread.start()
-        served.url = f"http://127.0.0.1:{server.server_port}"
+    with threaded(answer) as served.url:
         machine.environment["SIDEGATE_TOOLS_BASE_URL"] = served.url
         yield served
-        server.shutdown()
-        thread.join()

@@ -7,6 +7,10 @@ from typing import Any
 Json = dict[str, Any]
 UID = 26500
 SECRET = "crm-token"  # holds an upstream's credential
+HEADERS, CLIENT = (
+    "collector-headers",
+    "client-certificate",
+)  # Secrets that the sidecar gets by extraEnv and extraVolumes
 CLAIM = "agents-journal"
 LABEL = "sidegate.dev/inject"
 
@@ -37,9 +41,16 @@ def values(**changes: Any) -> Json:
         "reviewers": {"secret": "reviewers"},
         "credentials": {"crm": {"secret": SECRET, "key": "token", "as": "bearer"}},
         "state": {"claim": CLAIM},
+        "extraEnv": [{"name": "COLLECTOR_HEADERS", "valueFrom": _key_of(HEADERS)}],
+        "extraVolumes": [{"name": "client", "projected": {"sources": [{"secret": {"name": CLIENT}}]}}],
+        "extraVolumeMounts": [{"name": "client", "mountPath": "/etc/client", "readOnly": True}],
         "injection": {"enabled": True, "guard": True},
         **changes,
     }
+
+
+def _key_of(secret: str) -> Json:
+    return {"secretKeyRef": {"name": secret, "key": "token"}}
 
 
 Weaken = Callable[[Json], None]
@@ -160,6 +171,14 @@ WEAKENED: dict[str, tuple[Weaken, str]] = {
         lambda p: _set(_agent(p), "volumeMounts", [{"name": "sidegate-state", "mountPath": "/x"}]),
         "mounts a volume of Sidegate's",
     ),
+    "the agent takes a variable from a file of our volumes": (
+        lambda p: _set(
+            _agent(p),
+            "env",
+            [{"name": "T", "valueFrom": {"fileKeyRef": {"volumeName": "sidegate-run", "path": "f", "key": "T"}}}],
+        ),
+        "mounts a volume of Sidegate's",
+    ),
     "an init container mounts OPA's socket": (
         lambda p: _inits(p).append(
             {**copy.deepcopy(_agent(p)), "name": "late", "volumeMounts": [{"name": "sidegate-run", "mountPath": "/x"}]}
@@ -175,9 +194,15 @@ WEAKENED: dict[str, tuple[Weaken, str]] = {
         "Secret or claim of Sidegate's",
     ),
     "the credential's Secret in the environment": (
-        lambda p: _set(
-            _agent(p), "env", [{"name": "T", "valueFrom": {"secretKeyRef": {"name": SECRET, "key": "token"}}}]
-        ),
+        lambda p: _set(_agent(p), "env", [{"name": "T", "valueFrom": _key_of(SECRET)}]),
+        "Secret or claim of Sidegate's",
+    ),
+    "a Secret of the sidecar's environment": (
+        lambda p: _set(_agent(p), "env", [{"name": "T", "valueFrom": _key_of(HEADERS)}]),
+        "Secret or claim of Sidegate's",
+    ),
+    "a Secret of the sidecar's projected volume": (
+        lambda p: _volume(p, {"secret": {"secretName": CLIENT}}),
         "Secret or claim of Sidegate's",
     ),
     "the credential's Secret as environment": (

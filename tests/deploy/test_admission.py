@@ -208,6 +208,24 @@ def test_a_pod_of_an_earlier_release_can_still_be_let_go(cluster: Cluster) -> No
         wait_until(lambda: admitted(cluster, agent()), "pods are admitted again")
 
 
+def test_a_secret_that_the_template_gives_as_environment_is_the_sidecars_alone(cluster: Cluster) -> None:
+    """Whoever writes it into the template: `envFrom`, for which the chart has no value."""
+    given = [{"secretRef": {"name": "given"}}]
+    pod = whole(cluster)
+    pod["spec"]["initContainers"][-1]["envFrom"] = given
+    template = cluster.ask("GET", TEMPLATE)
+    cluster.patch(TEMPLATE, {"template": {"spec": {"initContainers": [{"name": "sidegate", "envFrom": given}]}}})
+    try:
+        wait_until(lambda: admitted(cluster, pod), "the new template is what pods are compared with")
+        pod["spec"]["containers"][0]["envFrom"] = given
+        with pytest.raises(ApiError, match="Secret or claim of Sidegate's"):
+            cluster.pod("guarded", pod)
+    finally:
+        del template["metadata"]["resourceVersion"]
+        cluster.ask("PUT", TEMPLATE, template)
+        wait_until(lambda: admitted(cluster, agent()), "pods are admitted again")
+
+
 def whole_spec(cluster: Cluster, name: str) -> Json:
     found: Json = cluster.ask("GET", f"/api/v1/namespaces/guarded/pods/{name}")["spec"]
     return found

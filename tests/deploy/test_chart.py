@@ -116,6 +116,20 @@ def sidecar(path: Path) -> Json:
     raise AssertionError(f"there is no sidecar in {path.name}")
 
 
+@pytest.mark.parametrize(
+    ("size", "volume"), [("1Gi", 1024**3 // 10 * 9), ("500M", 450000000), ("1000", 900), ("2Ti", 2 * 1024**4 // 10 * 9)]
+)
+def test_the_journal_knows_the_bound_of_an_emptydir(tmp_path: Path, size: str, volume: int) -> None:
+    """Which its file system does not tell: nine tenths, since at the whole the kubelet evicts the pod. A claim tells its own,
+    and so does who sets it."""
+    for claim, own, expected in (("", {}, volume), ("journal", {}, 0), ("", {"limits": {"state_bytes": 7}}, 0)):
+        file = tmp_path / "values.json"
+        file.write_text(json.dumps(values(state={"claim": claim, "sizeLimit": size}, settings=own, extraEnv=[])))
+        rendered = tmp_path / "rendered.yaml"
+        rendered.write_text(template(CHART, "--values", str(file)))
+        assert int(variables(rendered).get("SIDEGATE_LIMITS__STATE_BYTES", 0)) == expected
+
+
 @by_name(RENDERED)
 def test_the_sidecar_never_runs_with_more_than_it_needs(path: Path) -> None:
     rights = sidecar(path)["securityContext"]
@@ -177,7 +191,20 @@ MISTAKES: dict[str, tuple[Json, str]] = {
     "tokens for nobody": ({"identity": {"issuer": "https://k", "jwks": "{}"}}, "identity.audience: say for whom"),
     "a desk without store": ({"desk": {"enabled": True}}, "desk.enabled: a desk answers the holds of a shared store"),
     "a guard of nothing": ({"injection": {"enabled": False, "guard": True}}, "injection.guard:"),
-    "a variable that is not OpenTelemetry's": ({"telemetry": {"PATH": "x"}}, "'PATH' does not match pattern '^OTEL_"),
+    "a variable that is not OpenTelemetry's": ({"telemetry": {"PATH": "x"}}, "telemetry.PATH: only variables whose"),
+    "a credential whose name is no volume's": (
+        {"credentials": {"CRM": {"secret": "s", "key": "t", "as": "bearer"}}},
+        "credentials.CRM: a volume has this name, so take lower-case letters",
+    ),
+    "a team whose name is no package's": (
+        {"policy": {"bundle": {"configMap": "c", "teams": {"Pay-EU": {"configMap": "p"}}}}},
+        "policy.bundle.teams.Pay-EU: a Rego package has this name",
+    ),
+    "a catalog in JSON": ({"catalog": {"files": {"crm.json": "{}"}}}, "catalog.files: crm.json is not the name of"),
+    "a size that is none": ({"state": {"sizeLimit": "lots"}}, "state.sizeLimit: lots is not a size"),
+    "no size": ({"state": {"sizeLimit": "0Gi"}}, "state.sizeLimit: 0Gi is not a size"),
+    "runbooks at no URL": ({"metrics": {"runbooks": "deploy/runbooks"}}, "/metrics/runbooks"),
+    "a Role for nobody": ({"rbac": {"platform": [{"kind": "Team", "name": "x"}]}}, "/rbac/platform/0/kind"),
     "a monitor where there is no operator": (
         {"metrics": {"podMonitor": True}},
         "metrics.podMonitor: this cluster has no",
@@ -227,6 +254,7 @@ def test_an_operator_gets_its_objects(tmp_path: Path) -> None:
     assert found["PodMonitor"]["spec"]["podMetricsEndpoints"] == [{"port": "sidegate-probe", "path": "/metrics"}]
     assert found["PodMonitor"]["spec"]["selector"]["matchExpressions"][0]["values"] == ["true", "included"]
     assert found["PrometheusRule"]["spec"] == yaml.safe_load(rules())
+    assert found["PodMonitor"]["metadata"]["labels"]["release"] == "p"
     assert found["PrometheusRule"]["metadata"]["labels"]["release"] == "p"
 
 

@@ -27,49 +27,95 @@ def pod_of(path: Path) -> Json:
     return found
 
 
-def mounted(path: Path, root: Path) -> Path:
-    """The files that the pod would see, under `root` instead of `/`; returns the settings, with their paths made to fit."""
+def mounted(path: Path, root: Path, missing: str = "") -> Path:
+    """The files that the pod would see, under `root` instead of `/`, with the mode that a kubelet gives them; `missing` is a volume
+    whose object is not there. Returns the settings, with their paths made to fit."""
+    pod = pod_of(path)
+    volumes = {volume["name"]: volume for volume in pod["volumes"]}
+    for mount in pod["containers"][0]["volumeMounts"]:
+        assert mount.get("readOnly", False) is mount["mountPath"].startswith("/etc/")
+        folder = root / mount["mountPath"].lstrip("/")
+        folder.mkdir(parents=True)
+        for name, text in content(path, volumes[mount["name"]], missing).items():
+            (folder / name).write_text(text)
+            (folder / name).chmod(0o644)
+    file = root / "etc/sidegate/settings/sidegate.yaml"
+    if file.exists():
+        text = file.read_text()
+        for place in ("/etc/sidegate", "/run/sidegate", "/var/lib/sidegate"):
+            text = text.replace(place, f"{root}{place}")
+        file.write_text(text)
+    return file
+
+
+def content(path: Path, volume: Json, missing: str) -> Json:
+    """Of one volume. A missing ConfigMap or Secret that is optional is an empty folder; else the kubelet starts nothing."""
+    source = volume.get("configMap") or volume.get("secret")
+    if source is None:
+        return {}
+    if volume["name"] == f"sidegate-{missing}":
+        assert source["optional"], f"the pod would stay in ContainerCreating for want of {missing}"
+        return {}
     maps = {d["metadata"]["name"]: d["data"] for d in documents(path.read_text()) if d["kind"] == "ConfigMap"}
     users, reviewers = (token_line(subject=name, roles=("user",))[1] for name in ("ada", "rob"))
     secrets = {"sidegate-users": {"tokens.yaml": users}, "sidegate-reviewers": {"reviewers.yaml": reviewers}}
     secrets |= {"crm-token": {"token": "a-credential"}}
-    pod = pod_of(path)
-    volumes = {volume["name"]: volume for volume in pod["volumes"]}
-    for mount in pod["containers"][0]["volumeMounts"]:
-        folder = root / mount["mountPath"].lstrip("/")
-        folder.mkdir(parents=True)
-        volume = volumes[mount["name"]]
-        content = maps[volume["configMap"]["name"]] if "configMap" in volume else {}
-        content = secrets[volume["secret"]["secretName"]] if "secret" in volume else content
-        for name, text in content.items():
-            (folder / name).write_text(text)
-            (folder / name).chmod(0o600)
-    file = root / "etc/sidegate/settings/sidegate.yaml"
-    text = file.read_text()
-    for place in ("/etc/sidegate", "/run/sidegate", "/var/lib/sidegate"):
-        text = text.replace(place, f"{root}{place}")
-    file.write_text(text)
-    return file
+    found: Json = maps[source["name"]] if "configMap" in volume else secrets[source["secretName"]]
+    return found
 
 
 def sidegate(settings: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """The product, with a read-only mount where the pod has some."""
+    etc = str(settings.parents[2])
+    only = 'mount --bind "$0" "$0" && mount -o remount,bind,ro "$0" && exec "$@"'
+    apart = ["unshare", "--mount", *(() if os.geteuid() == 0 else ("--map-root-user",)), "sh", "-c", only, etc]
     path = f"{Path(tool('opa')).parent}:{os.environ['PATH']}"
-    command = [sys.executable, "-m", "proxy.cli", *arguments, "--settings", str(settings)]
+    command = [*apart, sys.executable, "-m", "proxy.cli", *arguments, "--settings", str(settings)]
     environment = os.environ | {"PATH": path}
     return subprocess.run(command, cwd=REPO, env=environment, capture_output=True, text=True, timeout=60, check=False)
 
 
 @pytest.mark.parametrize("path", WHOLE, ids=lambda path: path.name)
 def test_what_an_example_brings_is_in_order(path: Path, tmp_path: Path) -> None:
-    """Settings, catalog, policy, token files and credentials fit together; without one of them it is said which is missing."""
+    """Settings, catalog, policy, token files and credentials fit together."""
     settings = mounted(path, tmp_path)
     done = sidegate(settings, *pod_of(path)["containers"][0]["args"][:1])
     assert done.returncode == 0, done.stdout + done.stderr
-    for file in (tmp_path / "etc/sidegate/catalog").iterdir():
-        file.unlink()
-    done = sidegate(settings, "check")
+
+
+# A volume whose ConfigMap or Secret is missing, and the sentence that has to follow.
+MISSING = {
+    "settings": "there is no settings file",
+    "catalog": "catalog: has no .yaml or .yml file",
+    "policy": "policy.yaml: is not a file",
+    "tokens": "tokens.yaml: cannot be read: No such file",
+    "reviewers": "reviewers.yaml: cannot be read: No such file",
+    "credential-crm": "token: cannot be read: No such file",
+}
+
+
+@pytest.mark.parametrize("missing", MISSING)
+def test_what_is_missing_gets_a_sentence(missing: str, tmp_path: Path) -> None:
+    """Of the product's own, in the log of the pod, which starts."""
+    done = sidegate(mounted(EXAMPLES / "injected.yaml", tmp_path, missing), "check")
     assert done.returncode == 64
-    assert "catalog: has no .yaml or .yml file" in done.stderr
+    assert MISSING[missing] in done.stderr
+
+
+def test_every_volume_that_may_be_missing_is_tried() -> None:
+    volumes = [v for v in pod_of(EXAMPLES / "injected.yaml")["volumes"] if "configMap" in v or "secret" in v]
+    assert {volume["name"].removeprefix("sidegate-") for volume in volumes} == set(MISSING)
+
+
+@pytest.mark.parametrize("path", [EXAMPLES / "shared.yaml", EXAMPLES / "delivered.yaml"], ids=lambda path: path.name)
+def test_no_volume_keeps_a_pod_from_starting_its_containers(path: Path) -> None:
+    """Whatever ConfigMap or Secret is missing: the sidecar's, the desk's and the test's volumes are optional."""
+    found = documents(path.read_text())
+    specs = [d.get("template") or d.get("spec", {}).get("template") or d for d in found]
+    volumes = [volume for pod in specs for volume in pod.get("spec", {}).get("volumes", ())]
+    named = [volume.get("configMap") or volume.get("secret") for volume in volumes]
+    assert len([source for source in named if source]) > 8
+    assert [source for source in named if source and not source.get("optional")] == []
 
 
 def test_the_containers_before_the_sidecar_do_their_part(tmp_path: Path) -> None:

@@ -116,6 +116,7 @@ def test_its_settings_are_read_and_say_where_things_are() -> None:
     assert sidecar.review_port.loopback
 
 
+@pytest.mark.slow  # it needs Redis
 async def test_the_store_s_arguments_make_a_server_that_flushes_each_write(tmp_path: Path) -> None:
     """The real server takes them; only its folders are others here."""
     given = list(SERVICES["store"]["command"])

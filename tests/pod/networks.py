@@ -7,6 +7,7 @@ from tests.pod.debian import with_programs
 from tests.pod.kernel import Network
 
 NODE = {"4": "10.77.0.1", "6": "fd77::1"}
+STRANGER = "10.77.0.9"  # another machine's
 POD = {"4": "10.77.0.2", "6": "fd77::2"}
 
 
@@ -37,6 +38,10 @@ class Cable:
     @property
     def node_address(self) -> str:
         return NODE[self.families[0]]
+
+    def add_stranger(self) -> None:
+        """An address beside the node's own, from which and to which somebody else speaks."""
+        _ip(self.node, "address", "add", f"{STRANGER}/24", "dev", "eth0")
 
     def filter(self, rules: str) -> None:
         """nftables rules in the pod's network, as a NetworkPolicy ends up."""

@@ -31,6 +31,7 @@ REPO = Path(__file__).parents[2]
 EXAMPLES = REPO / "helm" / "examples"
 PORTS = {"agent": 8900, "review": 8902, "probe": 8901}
 AGENT_IMAGE = "registry.example/buyer-agent:1"
+_BUNDLES: dict[tuple[str, str], bytes] = {}  # by catalog and policy: a build takes seconds, and most pods have the same
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -107,22 +108,11 @@ class PodRig(Rig):
         self.configs[self._names["policy"]] = {"policy.tar.gz": self.bundle()} if delivered else {"policy.yaml": text}
 
     def bundle(self) -> bytes:
-        """The policy as `sidegate policy build` delivers it."""
-        folder = self.folder / "delivery"
-        (folder / "catalog").mkdir(parents=True, exist_ok=True)
-        (folder / "catalog" / "tools.yaml").write_text(self._catalog_text())
-        (folder / "policy.yaml").write_text(yaml.safe_dump(self.policy, sort_keys=False))
-        (folder / "token").write_text("for the build only")
-        (folder / "token").chmod(0o600)
-        own: dict[str, Any] = {"state": "state", "catalog": "catalog", "policy": "policy.yaml"}
-        own["credentials"] = {"crm": {"bearer_file": "token"}}
-        (folder / "sidegate.yaml").write_text(yaml.safe_dump(own))
-        words = ["policy", "build", "--settings", str(folder / "sidegate.yaml"), "--output", str(folder / "out.tar.gz")]
-        done = subprocess.run(
-            [sys.executable, "-m", "proxy.cli", *words], cwd=REPO, capture_output=True, text=True, check=False
-        )
-        assert done.returncode == 0, done.stderr
-        return (folder / "out.tar.gz").read_bytes()
+        """The policy as `sidegate policy build` delivers it; the same of many pods is built once."""
+        catalog, policy = self._catalog_text(), yaml.safe_dump(self.policy, sort_keys=False)
+        if (catalog, policy) not in _BUNDLES:
+            _BUNDLES[catalog, policy] = bundle_of(self.folder / "delivery", catalog, policy)
+        return _BUNDLES[catalog, policy]
 
     def _catalog_text(self) -> str:
         text = yaml.safe_dump(self.catalog, sort_keys=False)
@@ -187,6 +177,24 @@ class PodRig(Rig):
         elif not agent.get("env"):
             ours.append({"name": "SIDEGATE_URL", "value": "http://127.0.0.1:8900"})
         agent["env"] = [*agent.get("env", []), *ours]
+
+
+def bundle_of(folder: Path, catalog: str, policy: str) -> bytes:
+    """A bundle, built as a pipeline builds it: by the command, in a folder of its own."""
+    (folder / "catalog").mkdir(parents=True, exist_ok=True)
+    (folder / "catalog" / "tools.yaml").write_text(catalog)
+    (folder / "policy.yaml").write_text(policy)
+    (folder / "token").write_text("for the build only")
+    (folder / "token").chmod(0o600)
+    own: dict[str, Any] = {"state": "state", "catalog": "catalog", "policy": "policy.yaml"}
+    own["credentials"] = {"crm": {"bearer_file": "token"}}
+    (folder / "sidegate.yaml").write_text(yaml.safe_dump(own))
+    words = ["policy", "build", "--settings", str(folder / "sidegate.yaml"), "--output", str(folder / "out.tar.gz")]
+    done = subprocess.run(
+        [sys.executable, "-m", "proxy.cli", *words], cwd=REPO, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    return (folder / "out.tar.gz").read_bytes()
 
 
 def manifest_of(wanted: Wanted) -> tuple[dict[str, Any], dict[str, Any]]:

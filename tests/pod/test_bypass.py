@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import socket
 import subprocess
 import sys
 
@@ -26,14 +25,6 @@ def ask(url, method="GET", headers={}, body=None):
     except (OSError, TimeoutError) as fault:
         return type(getattr(fault, "reason", fault)).__name__
 """
-CONNECT = """
-import socket
-try:
-    socket.create_connection(("{host}", {port}), 2).close()
-    print("in")
-except OSError:
-    print("out")
-"""
 LOOK = """
 import json, os, pathlib
 found = {}
@@ -52,16 +43,6 @@ table inet guard {
     ct state established,related accept
     meta skuid 26500 accept
     reject
-  }
-}
-"""
-ONLY_THE_UPSTREAM = """
-table inet guard {
-  chain out {
-    type filter hook output priority 0; policy drop;
-    oifname "lo" accept
-    ct state established,related accept
-    ip daddr 10.77.0.1 tcp dport 8080 accept
   }
 }
 """
@@ -90,22 +71,6 @@ async def test_rules_by_user_let_only_the_sidecar_out(pod: PodRig) -> None:
     await asyncio.to_thread(pod.cable.filter, ONLY_THE_SIDECAR)
     assert await asyncio.to_thread(dialled, pod, f"ask({upstream(pod)!r})") == "ConnectionRefusedError"
     assert (await pod.send(await pod.register("c1"), "get_stock")).status == 200
-
-
-async def test_a_network_policy_closes_every_way_but_the_upstream(pod: PodRig) -> None:
-    """It binds the whole pod: nothing but the declared upstream is reached, by anybody in it."""
-    with listening(pod, 9999):  # somewhere else: where data would be carried to
-        program = CONNECT.format(host=pod.cable.node_address, port=9999)
-        assert (await asyncio.to_thread(pod.as_agent, program)).stdout == "in\n"
-        await asyncio.to_thread(pod.cable.filter, ONLY_THE_UPSTREAM)
-        assert (await asyncio.to_thread(pod.as_agent, program)).stdout == "out\n"
-        assert (await pod.send(await pod.register("c1"), "get_stock")).status == 200
-        assert await asyncio.to_thread(dialled, pod, f"ask({upstream(pod)!r})") == 401
-
-
-def listening(pod: PodRig, port: int) -> socket.socket:
-    with pod.cable.node.inside():
-        return socket.create_server((pod.cable.node_address, port))
 
 
 async def test_nothing_of_the_sidecar_is_in_the_agents_container(pod: PodRig) -> None:
@@ -157,7 +122,7 @@ async def test_even_with_our_volumes_another_user_gets_neither_state_nor_socket(
 
 async def test_the_review_port_is_reached_and_useless_without_a_reviewers_token(pod: PodRig) -> None:
     """The agent sees the port (one network); neither no token nor its user's token opens it, and the hold stays held."""
-    held = await held_price(pod, await pod.register("c1"))
+    held = await held_price(pod, await pod.register("c1"), x_sidegate_patience="0.2")
     base = f"http://127.0.0.1:{PORTS['review']}/v1"
     user = {"authorization": f"Bearer {pod.users['ada']}", "content-type": "application/json"}
     for headers in ({}, user, {"authorization": "Bearer x"}):

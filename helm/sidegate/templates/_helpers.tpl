@@ -147,15 +147,92 @@ valkey:
   {{- end }}{{ end }}
 {{- end }}
 
-{{- /* OPA's own spans go where the sidecar's go, as far as OPA can: to a host and port, without TLS, headers or path. */ -}}
+{{- /* The sidecar's OTEL_* variables as the product reads them; `unknown` where the cluster fills one in that tells where spans go. */ -}}
+{{- define "sidegate.otel" -}}
+{{- $found := dict -}}
+{{- range $name, $value := .Values.telemetry }}{{ $_ := set $found $name (toString $value | trim) }}{{ end -}}
+{{- range .Values.extraEnv -}}
+{{- if regexMatch "^OTEL_(SDK_DISABLED|TRACES_EXPORTER|EXPORTER_OTLP_.+)$" .name -}}
+{{- if or .valueFrom (contains "$(" (toString .value)) }}{{ $_ := set $found "unknown" "yes" }}{{ end -}}
+{{- $_ := set $found .name (.value | default "" | toString | trim) -}}
+{{- end -}}
+{{- end -}}
+{{- range $name := list "ENDPOINT" "PROTOCOL" "HEADERS" "INSECURE" -}}
+{{- $traces := get $found (printf "OTEL_EXPORTER_OTLP_TRACES_%s" $name) -}}
+{{- $_ := set $found $name ($traces | default (get $found (printf "OTEL_EXPORTER_OTLP_%s" $name))) -}}
+{{- end -}}
+{{- toYaml $found -}}
+{{- end }}
+
+{{- /* OPA's own spans go where the sidecar's go, as far as OPA can: to a host and port, without TLS, headers or path. The same
+rules as in proxy/telemetry/destination.py and setup.py; tests/deploy/test_chart_traces.py compares both. */ -}}
 {{- define "sidegate.opaTracing" -}}
-{{- $to := index .Values.telemetry "OTEL_EXPORTER_OTLP_ENDPOINT" | default "" -}}
-{{- if and (hasPrefix "http://" $to) (not (index .Values.telemetry "OTEL_EXPORTER_OTLP_HEADERS")) -}}
-- --set=distributed_tracing.type={{ eq (index .Values.telemetry "OTEL_EXPORTER_OTLP_PROTOCOL" | default "") "grpc" | ternary "grpc" "http" }}
-- --set=distributed_tracing.address={{ (urlParse $to).host }}
+{{- $otel := include "sidegate.otel" . | fromYaml -}}
+{{- $exporters := get $otel "OTEL_TRACES_EXPORTER" | lower -}}
+{{- $wanted := ternary (regexMatch "(^|,)\\s*otlp\\s*(,|$)" $exporters) (ne $otel.ENDPOINT "") (ne $exporters "") -}}
+{{- if or $otel.unknown (eq (get $otel "OTEL_SDK_DISABLED" | lower) "true") (regexMatch "(^|,)\\s*[A-Za-z0-9_.-]+\\s*=" $otel.HEADERS) -}}
+{{- $wanted = false -}}
+{{- end -}}
+{{- $grpc := eq $otel.PROTOCOL "grpc" -}}
+{{- $url := $otel.ENDPOINT | default (ternary "http://localhost:4317" "http://localhost:4318" $grpc) -}}
+{{- if and $grpc (not (contains "://" $url)) }}{{ $url = printf "%s://%s" (ternary "http" "https" (eq ($otel.INSECURE | lower) "true")) $url }}{{ end -}}
+{{- $path := ternary "/?" "/v1/traces([?#].*)?" (empty (get $otel "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")) -}}
+{{- if $grpc }}{{ $path = "([/?#].*)?" }}{{ end -}}
+{{- $shape := printf "^(?i:http)://(?:[^/?#]*@)?([A-Za-z0-9._-]+|\\[[0-9A-Fa-f:.]+\\])(:[0-9]{1,5})?%s$" $path -}}
+{{- if and $wanted (regexMatch $shape $url) -}}
+{{- $host := regexReplaceAll $shape $url "${1}" -}}
+{{- $port := regexReplaceAll $shape $url "${2}" -}}
+- --set=distributed_tracing.type={{ ternary "grpc" "http" $grpc }}
+- --set=distributed_tracing.address={{ $host }}{{ $port | default (ternary ":4317" "" $grpc) }}
 - --set=distributed_tracing.service_name=opa
 - --set=distributed_tracing.sample_percentage=0 # the call's own flag decides
 {{- end -}}
+{{- end }}
+
+{{- /* Nine tenths of an emptyDir's bound, in bytes: at the bound itself the kubelet evicts the pod. */ -}}
+{{- define "sidegate.volumeBytes" -}}
+{{- $units := dict "k" 1000 "M" 1000000 "G" 1000000000 "T" 1000000000000 "Ki" 1024 "Mi" 1048576 "Gi" 1073741824 "Ti" 1099511627776 -}}
+{{- $unit := get $units (regexFind "[A-Za-z]*$" .Values.state.sizeLimit) | default 1 -}}
+{{- div (mul (regexFind "^[0-9]+" .Values.state.sizeLimit) $unit) 10 | mul 9 -}}
+{{- end }}
+
+{{- /* (list root, who): the Role of this name for the subjects of rbac.WHO. */ -}}
+{{- define "sidegate.roleBinding" -}}
+{{- $who := index . 1 -}}
+{{- with index . 0 -}}
+apiVersion: rbac.authorization.k8s.io/v1
+kind: RoleBinding
+metadata:
+  name: {{ include "sidegate.name" . }}-{{ $who }}
+  namespace: {{ .Release.Namespace }}
+  labels: {{- include "sidegate.labels" . | nindent 4 }}
+roleRef: {apiGroup: rbac.authorization.k8s.io, kind: Role, name: {{ include "sidegate.name" . }}-{{ $who }}}
+subjects: {{- index .Values.rbac $who | toYaml | nindent 2 }}
+{{- end -}}
+{{- end }}
+
+{{- define "sidegate.deskLabels" -}}
+app.kubernetes.io/component: desk
+app.kubernetes.io/instance: {{ .Release.Name }}
+{{- end }}
+
+{{- /* Names that have to fit somewhere else, as sentences: Helm's own about a key names another place of the values. */ -}}
+{{- define "sidegate.checkNames" -}}
+{{- range $name, $_ := .Values.credentials }}{{ if not (regexMatch "^[a-z0-9]([a-z0-9-]{0,40}[a-z0-9])?$" $name) }}
+{{- fail (printf "credentials.%s: a volume has this name, so take lower-case letters, digits and hyphens, at most 42, here and in the catalog" $name) }}
+{{- end }}{{ end }}
+{{- range $name, $_ := .Values.policy.bundle.teams }}{{ if not (regexMatch "^[a-z][a-z0-9_]*$" $name) }}
+{{- fail (printf "policy.bundle.teams.%s: a Rego package has this name, so take lower-case letters, digits and underscores, a letter first" $name) }}
+{{- end }}{{ end }}
+{{- range $name, $_ := .Values.catalog.files }}{{ if not (regexMatch "^[A-Za-z0-9_-]+\\.ya?ml$" $name) }}
+{{- fail (printf "catalog.files: %s is not the name of a catalog file; take one like crm.yaml" $name) }}
+{{- end }}{{ end }}
+{{- range $name, $_ := .Values.telemetry }}{{ if not (regexMatch "^OTEL_[A-Z0-9_]+$" $name) }}
+{{- fail (printf "telemetry.%s: only variables whose names begin with OTEL_ stand here; others go into extraEnv" $name) }}
+{{- end }}{{ end }}
+{{- if not (regexMatch "^[1-9][0-9]{0,8}(Ki|Mi|Gi|k|M|G)?$|^[1-9][0-9]{0,3}(Ti|T)$" .Values.state.sizeLimit) }}
+{{- fail (printf "state.sizeLimit: %s is not a size; write one like 1Gi or 500M" .Values.state.sizeLimit) }}
+{{- end }}
 {{- end }}
 
 {{- /* Every port of ours, for the guard. */ -}}

@@ -56,7 +56,7 @@ limits: {memory: {{ $memory }}}
 {{- end }}
 
 {{- define "sidegate.container" -}}
-{{- include "sidegate.process" . }}
+{{- include "sidegate.process" (list . "sidegate") }}
 resources: {{- .Values.resources | default (include "sidegate.resources" . | fromYaml) | toYaml | nindent 2 }}
 volumeMounts:
   {{- include "sidegate.sharedMounts" . | nindent 2 }}
@@ -82,8 +82,10 @@ volumeMounts:
   {{- with .Values.extraVolumeMounts }}{{ toYaml . | nindent 2 }}{{ end }}
 {{- end }}
 
-{{- /* What sidecar and desk have in common. */ -}}
+{{- /* (list root, container): what sidecar and desk have in common. */ -}}
 {{- define "sidegate.process" -}}
+{{- $container := index . 1 -}}
+{{- with index . 0 -}}
 image: {{ include "sidegate.image" (list .Values.image "image") }}
 imagePullPolicy: {{ .Values.image.pullPolicy }}
 env:
@@ -95,12 +97,21 @@ env:
   {{- if .Values.review.tlsSecret }}
   - {name: SIDEGATE_REVIEW_PORT__LISTEN, value: "[$(POD_IP)]:{{ .Values.ports.review }}"}
   {{- end }}
-  {{- range $name, $value := .Values.telemetry }}
+  {{- if and (or (not .Values.state.claim) (eq $container "desk")) (not (dig "limits" "state_bytes" "" .Values.settings)) }}
+  - {name: SIDEGATE_LIMITS__STATE_BYTES, value: "{{ include "sidegate.volumeBytes" . }}"}
+  {{- end }}
+  {{- if not (contains "OTEL_RESOURCE_ATTRIBUTES" (toJson .Values.extraEnv)) }}
+  {{- /* a trace says which pod it is of, as an alert does */}}
+  {{- $pod := printf "k8s.pod.name=$(SIDEGATE_AGENT__POD),k8s.namespace.name=$(SIDEGATE_AGENT__NAMESPACE),k8s.container.name=%s" $container }}
+  - {name: OTEL_RESOURCE_ATTRIBUTES, value: {{ list $pod .Values.telemetry.OTEL_RESOURCE_ATTRIBUTES | compact | join "," | quote }}}
+  {{- end }}
+  {{- range $name, $value := omit .Values.telemetry "OTEL_RESOURCE_ATTRIBUTES" }}
   - {name: {{ $name }}, value: {{ $value | quote }}}
   {{- end }}
   {{- with .Values.extraEnv }}{{ toYaml . | nindent 2 }}{{ end }}
 securityContext:
   {{- include "sidegate.securityContext" (dict "uid" .Values.security.uid "gid" .Values.security.gid) | nindent 2 }}
+{{- end }}
 {{- end }}
 
 {{- define "sidegate.sharedMounts" -}}
@@ -118,21 +129,21 @@ securityContext:
 - {name: sidegate-tmp, mountPath: /tmp}
 {{- end }}
 
-{{- /* Optional ConfigMaps: where one is missing the sidecar says so and ends, instead of a pod stuck before its start. */ -}}
+{{- /* Optional ConfigMaps and Secrets: where one is missing the sidecar says so and ends, instead of a pod stuck before its start. */ -}}
 {{- define "sidegate.sharedVolumes" -}}
 - name: sidegate-settings
   configMap: {name: {{ include "sidegate.name" . }}, optional: true}
 {{- with .Values.reviewers.secret }}
 - name: sidegate-reviewers
-  secret: {secretName: {{ . }}}
+  secret: {secretName: {{ . }}, optional: true}
 {{- end }}
 {{- with .Values.review.tlsSecret }}
 - name: sidegate-review-tls
-  secret: {secretName: {{ . }}}
+  secret: {secretName: {{ . }}, optional: true}
 {{- end }}
 {{- if .Values.store.url }}
 - name: sidegate-store
-  secret: {secretName: {{ required "store.secret: name the Secret with the key of the shared store (store.macKey) and its password" .Values.store.secret }}}
+  secret: {secretName: {{ required "store.secret: name the Secret with the key of the shared store (store.macKey) and its password" .Values.store.secret }}, optional: true}
 {{- end }}
 - name: sidegate-tmp
   emptyDir: {sizeLimit: 128Mi}
@@ -159,16 +170,16 @@ securityContext:
   {{- if .configMap }}
   configMap: {name: {{ .configMap }}, optional: true}
   {{- else }}
-  secret: {secretName: {{ required "policy.bundle.publicKey: name a configMap or a secret" .secret }}}
+  secret: {secretName: {{ required "policy.bundle.publicKey: name a configMap or a secret" .secret }}, optional: true}
   {{- end }}
 {{- end }}
 {{- with .Values.tokens.secret }}
 - name: sidegate-tokens
-  secret: {secretName: {{ . }}}
+  secret: {secretName: {{ . }}, optional: true}
 {{- end }}
 {{- range $credential, $c := .Values.credentials }}
 - name: sidegate-credential-{{ $credential }}
-  secret: {secretName: {{ required (printf "credentials.%s.secret: name the Secret" $credential) $c.secret }}}
+  secret: {secretName: {{ required (printf "credentials.%s.secret: name the Secret" $credential) $c.secret }}, optional: true}
 {{- end }}
 {{- if eq .Values.mode "sidecars" }}
 - name: sidegate-run
