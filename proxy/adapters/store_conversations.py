@@ -40,7 +40,8 @@ class EmbeddedConversations:
 
     async def throw(self, switch: Mapping[str, Any], *, standing: bool) -> None:
         """Throw or lift {"scope", "name", "by"?}, in force at once and durable on return."""
-        await self._log.durable(self._log.write(stop_record(switch, standing=standing)))
+        record = stop_record(switch, standing=standing, at=self._clock.now())
+        await self._log.durable(self._log.write(record))
 
     def stopped(self, caller: Caller, checked: CheckedCall | None) -> str | None:
         """The first switch that stands in the way, widest first."""

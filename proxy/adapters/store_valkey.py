@@ -17,11 +17,11 @@ from proxy.adapters.store_valkey_link import Link
 from proxy.adapters.store_valkey_pods import Pods
 from proxy.adapters.store_valkey_reviews import SharedReviews
 from proxy.adapters.store_valkey_talks import Talks
+from proxy.adapters.store_valkey_time import StoreTime
 from proxy.adapters.store_valkey_troubles import why
 from proxy.core.hold_rules import HoldLimits
 from proxy.core.review import Review
 from proxy.errors import Refusal
-from proxy.ports import Clock
 from proxy.settings import Valkey
 
 IN_MEMORY = 10_000  # conversations
@@ -94,7 +94,7 @@ async def open_shared_store(
     directory: Path,
     *,
     pod: str,
-    clock: Clock,
+    time: StoreTime,
     limits: HoldLimits,
     in_memory: int = IN_MEMORY,
     starting: float = STARTING,
@@ -102,12 +102,10 @@ async def open_shared_store(
     """Connect as `pod`, the name of this state directory; `journal` is in `directory`. Raises UnusableError, with a sentence."""
     link = Link(settings, read_mac_key(settings.mac_key_file))
     holds = HeldCalls(link)
-    talks = Talks(link, holds, clock, pod, in_memory)
-    calls = SharedCalls(link=link, talks=talks, holds=holds, journal=journal, directory=directory, clock=clock, pod=pod)
-    reviews = SharedReviews(
-        link=link, talks=talks, holds=holds, calls=calls, journal=journal, clock=clock, limits=limits
-    )
-    pods = Pods(link=link, holds=holds, calls=calls, waiting=reviews.waiting, clock=clock, pod=pod)
+    talks = Talks(link, holds, time.own, pod, in_memory)
+    calls = SharedCalls(link=link, talks=talks, holds=holds, journal=journal, directory=directory, clock=time, pod=pod)
+    reviews = SharedReviews(link=link, talks=talks, holds=holds, calls=calls, journal=journal, time=time, limits=limits)
+    pods = Pods(link=link, holds=holds, calls=calls, waiting=reviews.waiting, time=time, pod=pod)
     try:
         await link.open(starting)
         await pods.beat()
@@ -117,7 +115,7 @@ async def open_shared_store(
     return SharedStore(
         calls=calls,
         reviews=reviews,
-        conversations=SharedConversations(link=link, talks=talks, journal=journal, clock=clock),
+        conversations=SharedConversations(link=link, talks=talks, journal=journal, clock=time.own),
         pods=pods,
         talks=talks,
         holds=holds,

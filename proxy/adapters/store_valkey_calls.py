@@ -4,6 +4,7 @@ What a pod has under way stands in the hash `calls:POD`, too, so that whoever co
 the conversation's row, which is, says whose a call is.
 """
 
+import asyncio
 from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -11,13 +12,13 @@ from pathlib import Path
 from typing import Any
 
 from proxy.adapters.journal import Journal
-from proxy.adapters.journal_reader import read
+from proxy.adapters.store_valkey_ends import ends_of
 from proxy.adapters.store_valkey_fold import counted, intent, terminal
 from proxy.adapters.store_valkey_holds import HeldCalls
 from proxy.adapters.store_valkey_link import Link
 from proxy.adapters.store_valkey_rows import Command
 from proxy.adapters.store_valkey_talks import Draft, Talk, Talks
-from proxy.adapters.store_valkey_tallies import RESERVED, Changes, Counts, together
+from proxy.adapters.store_valkey_tallies import CALLS, Changes, Counts, added, together
 from proxy.adapters.store_valkey_troubles import unavailable
 from proxy.core.hold_rules import deadline, refuse_spending
 from proxy.core.limits import refuse_stopped
@@ -35,7 +36,8 @@ _REMEMBERED_FAULTS = 10_000
 
 
 class SharedCalls:
-    """The server first, the journal of this pod right after it."""
+    """A call begins at the server first and ends in this pod's journal first: wherever a pod dies in between, what it leaves at
+    the server brings whoever starts after it to the end that its journal has, or to none."""
 
     def __init__(
         self,
@@ -64,20 +66,20 @@ class SharedCalls:
         """Take the next number and the facts below it. A call that reserves again moves to the end and sees all till then."""
         whose = (self._day(), caller.principal.id)
         own: list[Reservation] = []
-        known: list[Registered | None] = []
+        known: list[Registered | None] = []  # at the first try
         found: list[Talk] = []
 
         def step(talk: Talk) -> Draft:
             conversation = of_caller(talk.conversation, caller)
             known.append(conversation.registered)
-            if known[0] != known[-1]:
+            if len(known) > 1 and known[0] != known[-1]:
                 raise unavailable("the conversation was registered anew meanwhile")  # this caller is of before
             earlier = self.released(talk, call_id)
             conversation.handed = number = max(conversation.handed, conversation.last) + 1
             own[:], found[:] = [new_reservation(call_id, caller, checked, number)], [talk]
             talk.reserved[call_id] = (self._pod, whose[0], own[0])
             commands: list[Command] = [("HSET", self._own, call_id, caller.conversation)]
-            return Draft(commands=commands, counts=together(earlier, {whose: {RESERVED: 1}}), tell=whose)
+            return Draft(commands=commands, counts=together(earlier, {whose: {CALLS: 1}}), tell=whose)
 
         answer = await self._talks.change(caller.conversation, step, see=True)
         # Nothing else has run since the step was written: what is in memory is what stands below this number.
@@ -116,15 +118,18 @@ class SharedCalls:
 
     async def settle(self, terminal_record: Mapping[str, Any], *, durable: bool) -> None:
         """Write the one terminal record, in the journal whatever the server says. What the server has not heard it is told
-        later, and the result is withheld."""
+        later, and the result is withheld; a record of kind `unheard` says so."""
         call = terminal_record["call"]
         if call in self._ended:
             raise RuntimeError(f"call {call} is settled twice")
         try:
-            fault = await self._settled_at_server(terminal_record)
-            unheard = {} if fault is None else {"unheard": str(fault.code)}
-            seq = self._journal.append({**terminal_record, **unheard})
-            self._remember(call)
+            try:
+                seq = self._journal.append(terminal_record)
+                self._remember(call)
+            finally:
+                fault = await self._settled_at_server(terminal_record)
+            if fault is not None:
+                self._journal.append({"kind": "unheard", "call": call, "code": str(fault.code)})
             if durable:
                 await self._journal.flushed(seq)
         finally:
@@ -150,21 +155,24 @@ class SharedCalls:
     async def recover(self) -> int:
         """End the calls that were executing when the process before this one died. Returns how many; call it before serving."""
         calls = await self.calls_of(self._pod)
-        said = (
-            {r["call"]: r for r in read(self._directory) if r["kind"] == "terminal" and r["call"] in calls}
-            if calls
-            else {}
-        )
-        count = 0
-        for call, conversation in calls.items():
-            record = said.get(call)
-            running = (await self._talks.read(conversation)).executing.get(call)
-            if record is None and running is not None and running["pod"] == self._pod:
+        left: dict[str, Mapping[str, Any] | None] = {}  # what was executing; None: reserved, or ended
+
+        async def look(call: str) -> None:
+            running = (await self._talks.read(calls[call])).executing.get(call)
+            left[call] = running if running is not None and running["pod"] == self._pod else None
+
+        async def end(call: str) -> None:
+            record, running = said.get(call), left[call]
+            if record is None and running is not None:
                 record = recovered_record(call, running)
                 await self._journal.flushed(self._journal.append(record))
-                count += 1
-            await self._ended_for(self._pod, call, conversation, record)
-        return count
+            await self._ended_for(self._pod, call, calls[call], record)
+
+        await self._link.each_there(calls, look)
+        executing = {call for call, running in left.items() if running is not None}
+        said = await asyncio.to_thread(ends_of, self._directory, executing)
+        await self._link.each_there(left, end)
+        return len(executing - said.keys())
 
     async def take_over(self, pod: str) -> int:
         """End the calls of a pod that is gone; returns how many it had left executing. One of those who try ends each."""
@@ -188,6 +196,8 @@ class SharedCalls:
 
         def step(talk: Talk) -> Draft:
             left.clear()
+            if not talk.version:
+                return Draft(nothing=True)  # the list of calls is not sealed: nobody has ever been in there
             counts: Changes = {}
             running, reserved = talk.executing.get(call), talk.reserved.get(call)
             if running is not None and running["pod"] == pod:
@@ -203,7 +213,8 @@ class SharedCalls:
     async def calls_of(self, pod: str) -> Mapping[str, str]:
         """Calls that a pod has not ended: call -> conversation."""
         (flat,) = (await self._link.run([], [("HGETALL", self._link.seal.name("calls", pod))])).replies
-        return {call.decode(): name.decode() for call, name in zip(flat[::2], flat[1::2], strict=True)}
+        words = [word.decode(errors="replace") for word in flat]
+        return dict(zip(words[::2], words[1::2], strict=True))
 
     def leave(self, call: str) -> None:
         """A call has ended, or is held."""
@@ -213,7 +224,7 @@ class SharedCalls:
     def released(self, talk: Talk, call: str) -> Changes:
         """Take a reservation out of the conversation; what that changes for its principal."""
         _, day, own = talk.reserved.pop(call, (None, "", None))
-        return {} if own is None else {(day, own.principal): {RESERVED: -1}}
+        return {} if own is None else {(day, own.principal): {CALLS: -1}}
 
     async def _settled_at_server(self, record: Mapping[str, Any]) -> Refusal | None:
         if not _matters(record):
@@ -245,11 +256,11 @@ class SharedCalls:
 
     def _ending(self, talk: Talk, record: Mapping[str, Any]) -> Changes:
         released = self.released(talk, record["call"])
-        running = talk.executing.get(record["call"])
-        state = terminal(record, talk, day=self._day())
+        running, day = talk.executing.get(record["call"]), self._day()
+        state = terminal(record, talk, day=day)
         if running is None:
             return released
-        return together(released, counted(state, running["counters"], running["principal"], self._day()))
+        return together(released, counted(state, running["counters"], running["principal"], day))
 
     def _facts(self, own: Reservation, talk: Talk, tally: Counts) -> Facts:
         now = self._clock.now()
@@ -262,8 +273,8 @@ class SharedCalls:
                 for hold in self._holds.of_conversation(own.conversation)
                 if hold.review.status.open and now < deadline(hold.review)
             ],
-            today={name[2:]: value for name, value in tally.items() if name.startswith("c:") and value > 0},
-            reserved_today=max(0, tally.get(RESERVED, 0) - 1),
+            today={name: value for name, value in added(tally, {CALLS: -1}).items() if value > 0},  # without its own
+            reserved_today=0,  # they are counted among the others
         )
 
     def _day(self) -> str:

@@ -35,6 +35,7 @@ COMMANDS = (
     "ZADD KEY 1 m",
     "ZREM KEY m",
     "ZRANGEBYSCORE KEY 0 1",
+    "TIME",
 )
 # ARGV: a key, then commands as above. Answers the names of those that this user may not run on that key.
 _RIGHTS = """
@@ -138,7 +139,7 @@ class _Look:
         if refused is None:
             return
         names = [name.decode() for name in refused]
-        if len(names) == len(COMMANDS):
+        if len(names) == sum("KEY" in command for command in COMMANDS):
             self.problem(f"user {who} may not use our keys (ACL: ~{{{self.settings.prefix}}}:*)")
         elif names:
             self.problem(f"user {who} may not run {', '.join(names)} on our keys (ACL: +{' +'.join(names).lower()})")
@@ -159,8 +160,16 @@ class _Look:
                     "that share a `prefix`"
                 )
                 return
+            if kind == "switches":  # without which no call is let through
+                self._readable(seal, row)
         if not seen:
             self.note("no pod has used the store under this `prefix` yet, so its `mac_key_file` cannot be compared")
+
+    def _readable(self, seal: Seal, row: bytes) -> None:
+        try:
+            seal.opened(seal.name("switches"), row)
+        except Refusal as refusal:
+            self.problem(why(refusal))
 
     async def _permitted(self, right: str, *words: str | bytes | int) -> Any:
         reply = await self.ask(*words)
@@ -170,7 +179,9 @@ class _Look:
             who = self.settings.username or "default"
             self.problem(f"user {who} may not run {right.replace('|', ' ').upper()} (ACL: +{right})")
         elif word_of(reply) == "ERR":
-            self.note("the server does not tell what this user may do: see that it has the rights that README lists")
+            self.note(
+                "the server does not tell what this user may do: see that it has the rights that deploy/README.md lists"
+            )
         else:
             raise refused_by_server(reply)
         return None

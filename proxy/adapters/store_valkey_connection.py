@@ -43,12 +43,12 @@ class Connection:
         """Whether there is a connection at present."""
         return self._wire is not None and not self._wire.lost
 
-    async def ask(self, *words: str | bytes | int) -> Reply:
+    def ask(self, *words: str | bytes | int) -> Awaitable[Reply]:
         """One command; its reply, error replies included. Raises Refusal state_unavailable within two deadlines."""
         wire = self._wire
         if wire is None or wire.lost:
-            wire = await self._connected()
-        return await wire.ask(words, self._settings.deadline)
+            return self._ask_when_connected(words)
+        return wire.ask(words, self._settings.deadline)
 
     async def connect(self) -> None:
         """Connect once. Raises Refusal state_unavailable, and what `ready` raises."""
@@ -65,6 +65,10 @@ class Connection:
             self._connecting.cancel()
             await asyncio.wait([self._connecting])
         self.drop("closed")
+
+    async def _ask_when_connected(self, words: tuple[str | bytes | int, ...]) -> Reply:
+        wire = await self._connected()
+        return await wire.ask(words, self._settings.deadline)
 
     async def _connected(self) -> "_Wire":
         now = asyncio.get_running_loop().time()
@@ -133,11 +137,13 @@ Ask = Callable[..., Awaitable[Reply]]
 
 
 class _Wire(asyncio.Protocol):
-    """Replies come in the order of the commands."""
+    """Replies come in the order of the commands. What is said in one turn of the loop goes in one write: one system call here,
+    and at the server one turn, one flush and one write for all of it."""
 
     def __init__(self) -> None:
         self.lost = False
         self._reader = hiredis.Reader(notEnoughData=_MORE)
+        self._unsent: list[bytes] = []
         self._waiting: deque[tuple[float, asyncio.Future[Reply]]] = deque()  # until when, and for whom
         self._timer: asyncio.TimerHandle | None = None
         self._transport: asyncio.WriteTransport | None = None
@@ -159,16 +165,23 @@ class _Wire(asyncio.Protocol):
         except (hiredis.HiredisError, IndexError):
             self.give_up("the server does not speak RESP")
 
-    async def ask(self, words: tuple[str | bytes | int, ...], deadline: float) -> Reply:
+    def ask(self, words: tuple[str | bytes | int, ...], deadline: float) -> "asyncio.Future[Reply]":
         """One command. After a missed deadline nobody knows what is still on its way, so the connection goes, too."""
         if self.lost or self._transport is None:
             raise unavailable("the connection was lost")
         future: asyncio.Future[Reply] = self._loop.create_future()
         self._waiting.append((self._loop.time() + deadline, future))
-        self._transport.write(hiredis.pack_command(words))  # type: ignore[arg-type]  # a tuple of any length
+        if not self._unsent:
+            self._loop.call_soon(self._send)
+        self._unsent.append(hiredis.pack_command(words))  # type: ignore[arg-type]  # a tuple of any length
         if self._timer is None:
             self._timer = self._loop.call_later(deadline, self._look)
-        return await future
+        return future
+
+    def _send(self) -> None:
+        said, self._unsent = self._unsent, []
+        if self._transport is not None and not self.lost:
+            self._transport.write(b"".join(said))
 
     def _look(self, last: "asyncio.Future[Reply] | None" = None) -> None:
         """One timer for all: answers come in order, so the first who waits is the first who is late."""

@@ -77,7 +77,7 @@ class SharedConversations:
 
     async def throw(self, switch: Mapping[str, Any], *, standing: bool) -> None:
         """Throw or lift {"scope", "name", "by"?}. Pods see it at their next call, at the latest at their next beat."""
-        record = stop_record(switch, standing=standing)
+        record = stop_record(switch, standing=standing, at=self._clock.now())
         await self._link.throw(record, switched)
         await self._journal.flushed(self._journal.append(record))
 

@@ -42,8 +42,12 @@ def review(record: Mapping[str, Any], talk: Talk, hold: Hold | None, *, seq: int
 def counted(state: State, before: Mapping[str, int], principal: str, day: str) -> Changes:
     """How the counters of a principal have changed."""
     after = state.principals.get(principal, {})
-    changes = {f"c:{name}": after.get(name, 0) - before.get(name, 0) for name in {**before, **after}}
-    return {(day, principal): {name: by for name, by in changes.items() if by}}
+    changes: dict[str, int] = {}
+    if after != before:
+        for name in {**before, **after}:
+            if by := after.get(name, 0) - before.get(name, 0):
+                changes[name] = by
+    return {(day, principal): changes}
 
 
 def _state(talk: Talk, hold: Hold | None) -> State:

@@ -65,7 +65,10 @@ class Link:
         """Do the commands, all or none, if the guarded rows have these versions and `counter`, if given, stands. Raises Refusal."""
         standing = f"~{self.counter}" if counter is None else str(counter)
         own = [(self._switches_key, f"~{self._switches_version}"), (self._counter_key, standing)]
-        reply = await self._evaluate(script_words([*own, *guards], commands))
+        words = script_words([*own, *guards], commands)
+        reply = await self._connection.ask("EVALSHA", self._sha, *words)
+        if isinstance(reply, hiredis.ReplyError):
+            reply = await self._again(reply, words)
         if not isinstance(reply, list) or len(reply) < 2 or not isinstance(reply[1], list) or len(reply[1]) < 2:
             raise unavailable("the server's answer is none of the script's")
         done, rows, *replies = reply
@@ -105,6 +108,14 @@ class Link:
         if fault is not None:
             raise fault
 
+    async def each_there(self, names: Iterable[str], work: Callable[[str], Awaitable[None]]) -> None:
+        """The same, and those that were refused are left as they are. Raises Refusal where the server cannot be asked."""
+        try:
+            await self.each(names, work)
+        except Refusal:
+            if not self.connected:
+                raise
+
     async def close(self) -> None:
         """Close the connection."""
         await self._connection.close()
@@ -121,9 +132,10 @@ class Link:
                 raise unavailable("the counter of reviews is no number")
             self.counter = int(counter or 0)
 
-    async def _evaluate(self, words: list[str | bytes | int]) -> Reply:
-        reply = await self._connection.ask("EVALSHA", self._sha, *words)
-        if isinstance(reply, hiredis.ReplyError) and str(reply).startswith("NOSCRIPT"):
+    async def _again(self, error: hiredis.ReplyError, words: list[str | bytes | int]) -> Reply:
+        """The script's answer, if the server had only forgotten the script. Raises Refusal."""
+        reply: Reply = error
+        if str(error).startswith("NOSCRIPT"):
             loaded = await self._connection.ask("SCRIPT", "LOAD", SCRIPT)
             if not isinstance(loaded, hiredis.ReplyError):
                 self._sha = loaded

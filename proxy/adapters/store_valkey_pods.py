@@ -1,16 +1,18 @@
 """Beats of a pod at the shared store: it lives, it hears of changes, and it ends what pods that are gone have left."""
 
 import logging
+import re
 
 from proxy.adapters.again import again_and_again
 from proxy.adapters.store_valkey_calls import SharedCalls
 from proxy.adapters.store_valkey_holds import HeldCalls
 from proxy.adapters.store_valkey_link import Link
+from proxy.adapters.store_valkey_time import StoreTime
 from proxy.adapters.store_valkey_waiting import Waiting
-from proxy.ports import Clock
 
 BEAT = 0.25  # seconds: an answer or a stop in another pod is known here that much later
 LEASE_MS = 30_000  # how long a silent pod is taken for alive
+NAME = re.compile(rb"[A-Za-z0-9._-]{1,128}")  # a pod's, which is that of its journal's chain
 _LOOK_EVERY = 20  # beats between looks for pods that are gone
 
 _log = logging.getLogger("sidegate")
@@ -20,20 +22,20 @@ class Pods:
     """Keep `watch` running."""
 
     def __init__(
-        self, *, link: Link, holds: HeldCalls, calls: SharedCalls, waiting: Waiting, clock: Clock, pod: str
+        self, *, link: Link, holds: HeldCalls, calls: SharedCalls, waiting: Waiting, time: StoreTime, pod: str
     ) -> None:
         self._link = link
         self._holds = holds
         self._calls = calls
         self._waiting = waiting
-        self._clock = clock
+        self._time = time
         self._pod = pod
         self._pods = link.seal.name("pods")
         self._beats = 0
 
     async def watch(self) -> None:
         """Beat for ever; what cannot be done now is done at a later beat."""
-        await again_and_again(self._clock, BEAT, self._beat_and_look, "the beats of this pod")
+        await again_and_again(self._time, BEAT, self._beat_and_look, "the beats of this pod")
 
     async def _beat_and_look(self) -> None:
         self._beats += 1
@@ -44,10 +46,10 @@ class Pods:
                 await self.end_the_gone()
 
     async def beat(self) -> None:
-        """One sign of life; take in what others have changed. Raises Refusal state_unavailable."""
+        """One sign of life; take in what others have changed, and the server's time. Raises Refusal state_unavailable."""
         lease = self._link.seal.name("lease", self._pod)
         signs = [("SET", lease, 1, "PX", LEASE_MS), ("HSET", self._pods, self._pod, 1), *self._waiting.signs()]
-        await self._link.run([], signs)
+        self._time.learn((await self._link.run([], [("TIME",), *signs])).replies[0])
         await self._holds.sync()
         await self._calls.settle_late()
 
@@ -60,7 +62,9 @@ class Pods:
             nonlocal count
             count += await self._ended(name)
 
-        await self._link.each([name.decode() for name in names if name.decode() != self._pod], end)
+        # Whoever can write to the server can put any name there: what no pod has is passed over.
+        others = [name.decode() for name in names if NAME.fullmatch(name) and name.decode() != self._pod]
+        await self._link.each(others, end)
         return count
 
     async def _ended(self, pod: str) -> int:

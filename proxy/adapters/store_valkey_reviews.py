@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext, suppress
+from dataclasses import replace
 
 from proxy.adapters.again import again_and_again
 from proxy.adapters.journal import Journal
@@ -10,6 +11,7 @@ from proxy.adapters.store_valkey_fold import review as folded
 from proxy.adapters.store_valkey_holds import HeldCalls
 from proxy.adapters.store_valkey_link import Link
 from proxy.adapters.store_valkey_talks import TRIES, Draft, Talk, Talks
+from proxy.adapters.store_valkey_time import StoreTime
 from proxy.adapters.store_valkey_troubles import unavailable
 from proxy.adapters.store_valkey_waiting import Waiting
 from proxy.core.hold_records import (
@@ -24,7 +26,6 @@ from proxy.core.hold_records import (
 from proxy.core.hold_rules import Hold, HoldLimits, concluded, deadline, refuse_over_limits, void
 from proxy.core.review import Review, ReviewStatus
 from proxy.errors import Code, Refusal
-from proxy.ports import Clock
 
 
 class _OvertakenError(Exception):
@@ -42,21 +43,24 @@ class SharedReviews:
         holds: HeldCalls,
         calls: SharedCalls,
         journal: Journal,
-        clock: Clock,
+        time: StoreTime,
         limits: HoldLimits,
     ) -> None:
+        self._link = link
         self._talks = talks
         self._holds = holds
         self._calls = calls
         self._journal = journal
-        self._clock = clock
+        self._time = time
         self._limits = limits
-        self.waiting = Waiting(link, clock)
+        self.waiting = Waiting(link, time)
         holds.changed = self._noticed
 
     async def request(self, review: Review) -> Review:
         """An open review of an identical call that nobody waits on, the rejection that answers it already, or this one.
         The call's reservation becomes the hold."""
+        ahead = self._time.ahead
+        review = replace(review, requested_at=review.requested_at - ahead, expires_at=review.expires_at - ahead)
         await self._holds.fresh()
         known = set(self._holds.all)
         async with self.waiting.alive_for_all(review.id):
@@ -110,12 +114,12 @@ class SharedReviews:
         await self._end_due()
         if review_id is None and call_id is None:
             return [h.review for h in sorted(self._holds.all.values(), key=lambda h: h.requested_seq, reverse=True)]
-        hold = self._holds.of_call(call_id or "") if review_id is None else self._holds.all.get(review_id)
+        hold = self._holds.of_call(call_id or "") if review_id is None else self._found(review_id)
         return [] if hold is None else [hold.review]
 
     async def watch(self, every: float) -> None:
         """Expire what is due, every so many seconds. Does not end."""
-        await again_and_again(self._clock, every, self.expire, "the sweep over holds")
+        await again_and_again(self._time, every, self.expire, "the sweep over holds")
 
     def release_all(self) -> None:
         """The process ends: let all who wait, and all who come yet, go with the review as it stands."""
@@ -137,7 +141,7 @@ class SharedReviews:
             conversation = talk.conversation
             if not talk.version:
                 raise Refusal(Code.UNKNOWN_CONVERSATION, "this conversation is not registered")
-            known = known_answer(self._holds.of_conversation(review.conversation), review, live, self._clock.now())
+            known = known_answer(self._holds.of_conversation(review.conversation), review, live, self._time.now())
             _, _, own = talk.reserved.get(review.call_id, (None, None, None))
             hold = None
             if known is None:
@@ -162,7 +166,7 @@ class SharedReviews:
     async def _conclude(
         self, name: str, status: ReviewStatus, by: str, comment: str | None, refuse: Callable[[Hold], None]
     ) -> Review:
-        at = self._clock.now()
+        at = self._time.now()
         record, given = dict[str, object](), list[Review]()
 
         def step(talk: Talk) -> Draft:
@@ -178,14 +182,18 @@ class SharedReviews:
         return given[0]
 
     async def _end_due(self) -> int:
-        count = 0
-        for hold in self._holds.due(self._clock.now()):
-            count += (await self._ended_if_due(hold)) is not hold
+        due, count = {hold.review.id: hold for hold in self._holds.due(self._time.now())}, 0
+
+        async def end(name: str) -> None:
+            nonlocal count
+            count += (await self._ended_if_due(due[name])) is not due[name]
+
+        await self._link.each_there(due, end)  # what cannot be ended here is over by its deadline, all the same
         return count
 
     async def _ended_if_due(self, hold: Hold) -> Hold:
         review = hold.review
-        if not review.status.open or self._clock.now() < deadline(review):
+        if not review.status.open or self._time.now() < deadline(review):
             return hold
         with suppress(_ClosedError):
             await self._conclude(review.id, ReviewStatus.EXPIRED, SIDEGATE, unused(review), _leave_closed)
@@ -205,8 +213,13 @@ class SharedReviews:
         if self._holds.all[review_id].review.status is not ReviewStatus.PENDING:
             self.waiting.wake(review_id)
 
+    def _found(self, review_id: str) -> Hold | None:
+        if review_id in self._holds.unreadable:
+            raise unavailable(self._holds.unreadable[review_id])
+        return self._holds.all.get(review_id)
+
     def _get(self, review_id: str) -> Hold:
-        hold = self._holds.all.get(review_id)
+        hold = self._found(review_id)
         if hold is None:
             raise Refusal(Code.UNKNOWN_CALL, "no such review is known")
         return hold

@@ -8,37 +8,41 @@ import orjson
 from proxy.earlier import EarlierCall, Outcome
 
 _MOST = 64  # kinds, before they are numbered anew
-_ROWS = 400
+_ROWS = 60  # of which twenty are shown
 
-Row = tuple[int, int, str]
 Kind = tuple[str, str, str, tuple[str, ...]]  # tool, system, effect, labels
 
 
 class ShownCalls:
-    """Turns calls into `kinds` and rows of (number, kind, outcome), and remembers what it has written: of twenty calls a step
-    changes one, or none."""
+    """Turns calls into `kinds` and rows of [number, kind, outcome], and remembers what it has written: of twenty calls a step
+    changes one, or none. Calls are told apart by identity; who is remembered is kept, so that nobody else gets its own."""
 
     def __init__(self) -> None:
         self._kinds: dict[Kind, int] = {}
-        self._rows: dict[int, tuple[EarlierCall, Row]] = {}  # by identity; who is in here keeps it
-        self._last: list[EarlierCall] = []
+        self._rows: dict[int, bytes] = {}
+        self._kept: list[EarlierCall] = []
+        self._last: list[int] = []
         self._value = orjson.Fragment(b'{"kinds":[],"rows":[]}')
 
     def written(self, calls: Sequence[EarlierCall]) -> orjson.Fragment:
         """Their JSON."""
-        if calls != self._last:
-            if len(self._kinds) > _MOST or len(self._rows) > _ROWS:
-                self._kinds, self._rows = {}, {}
-            known = self._rows
-            rows = [known[id(call)][1] if id(call) in known else self._row(call) for call in calls]
-            self._last = list(calls)
-            self._value = orjson.Fragment(orjson.dumps({"kinds": list(self._kinds), "rows": rows}))
+        shown = list(map(id, calls))
+        if shown != self._last:
+            if len(self._kinds) > _MOST or len(self._kept) > _ROWS:
+                self._kinds, self._rows, self._kept = {}, {}, []
+            rows = list(map(self._rows.get, shown))
+            while None in rows:
+                at = rows.index(None)
+                rows[at] = self._row(calls[at])
+            self._last = shown
+            kinds = orjson.dumps(list(self._kinds))
+            self._value = orjson.Fragment(b'{"kinds":%s,"rows":[%s]}' % (kinds, b",".join(filter(None, rows))))
         return self._value
 
-    def _row(self, call: EarlierCall) -> Row:
+    def _row(self, call: EarlierCall) -> bytes:
         kind = self._kinds.setdefault((call.tool, call.system, call.effect, call.labels), len(self._kinds))
-        row = (call.seq, kind, call.outcome.value)
-        self._rows[id(call)] = (call, row)
+        row = self._rows[id(call)] = b'[%d,%d,"%s"]' % (call.seq, kind, call.outcome.value.encode())
+        self._kept.append(call)
         return row
 
 

@@ -4,8 +4,7 @@ A conversation's row holds, beside what the embedded store keeps of it, the rese
 with its pod. So one guarded write takes a number and everything below it, whichever pods serve the conversation.
 """
 
-import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any
@@ -18,6 +17,7 @@ from proxy.adapters.store_valkey_rows import Command
 from proxy.adapters.store_valkey_shown import ShownCalls, read_calls
 from proxy.adapters.store_valkey_tallies import Changes, Tallies, Whose
 from proxy.adapters.store_valkey_troubles import unavailable
+from proxy.adapters.store_valkey_turn import Turn
 from proxy.core.conversation import IMPLICIT, Conversation, conversation_from_json, conversation_to_json
 from proxy.core.hold_rules import Hold
 from proxy.core.registry import Registered
@@ -77,7 +77,7 @@ class _Slot:
     """One conversation in memory, and whose turn it is. `seen` is the highest version that was ever read here, `at` when it
     was last known to be the newest."""
 
-    lock: asyncio.Lock = field(default_factory=asyncio.Lock)
+    turn: Turn = field(default_factory=Turn)
     talk: Talk | None = None
     seen: int = 0
     at: float = 0.0
@@ -110,7 +110,7 @@ class Talks:
         slot = self._slot(name)
         if slot.talk is not None and self._clock.monotonic() < slot.at + FRESH:
             return slot.talk.conversation.registered
-        if not slot.lock.locked():
+        if not slot.turn.taken:
             return (await self.read(name)).conversation.registered
         answer = await self._link.run([(self._key(name), "~0")], [])
         row = answer.rows[0]
@@ -122,11 +122,14 @@ class Talks:
     async def read(self, name: str) -> Talk:
         """As it is now, to look at; a blank one of version 0 if there is none. Raises Refusal state_unavailable."""
         slot = self._slot(name)
-        if slot.lock.locked():  # what is in memory is being changed: take what is written
+        if slot.turn.taken:  # what is in memory is being changed: take what is written
             answer = await self._link.run([(self._key(name), "~0")], [])
             return self._opened(name, slot, answer.rows[0])
-        async with slot.lock:
+        slot.turn.taken = True
+        try:
             return await self._refreshed(name, slot)
+        finally:
+            slot.turn.leave()
 
     async def change(
         self, name: str, step: Callable[[Talk], Draft], *, reviews: bool = False, see: bool = False
@@ -135,15 +138,19 @@ class Talks:
         if there is none) to change it in place; what it raises leaves nothing behind. `reviews`: it looks at reviews, too.
         `see`: know all reviews when it is done. Raises Refusal state_unavailable."""
         slot = self._slot(name)
-        async with slot.lock:
-            try:
-                answer = await self._tried(name, slot, step, reviews=reviews)
-                if see:
-                    await self._holds.sync()
-            except BaseException:
-                slot.talk = None  # perhaps changed, perhaps written: nobody here knows
-                raise
-            return answer
+        if slot.turn.taken:
+            await slot.turn.wait()
+        slot.turn.taken = True
+        try:
+            answer = await self._tried(name, slot, step, reviews=reviews)
+            if see and self._holds.seq != self._link.counter:
+                await self._holds.sync()
+        except BaseException:
+            slot.talk = None  # perhaps changed, perhaps written: nobody here knows
+            raise
+        finally:
+            slot.turn.leave()
+        return answer
 
     async def _tried(self, name: str, slot: _Slot, step: Callable[[Talk], Draft], *, reviews: bool) -> Answer:
         talk = slot.talk or await self._refreshed(name, slot)
@@ -154,26 +161,22 @@ class Talks:
             draft = step(talk)
             if draft.nothing:
                 return Answer(done=True, rows=(), replies=())
-            answer = await self._written(name, talk, draft, counter)
+            shares = self._tallies.write(draft.counts, draft.tell)
+            changed = () if draft.hold is None else self._holds.writes(draft.hold)
+            commands = (*shares.commands, *draft.commands, *changed, self._write(name, talk))
+            answer = await self._link.run([(talk.key, str(talk.version)), *shares.guards], commands, counter=counter)
             if answer.done:
+                answer.tally = shares.done(answer.replies)
                 talk.version, slot.at = talk.version + 1, self._clock.monotonic()
                 slot.seen = talk.version if name != IMPLICIT else 0
-                self._holds.written(draft.hold)
+                if draft.hold is not None:
+                    self._holds.written(draft.hold)
                 return answer
+            shares.failed(answer.rows[1:])
             slot.talk = None
             talk = self._opened(name, slot, answer.rows[0]) if answer.rows[0] else await self._refreshed(name, slot)
             slot.talk = talk
         raise unavailable("too many pods change one conversation at once")
-
-    async def _written(self, name: str, talk: Talk, draft: Draft, counter: int | None) -> Answer:
-        shares = self._tallies.write(draft.counts, draft.tell)
-        commands = (*shares.commands, *draft.commands, *self._holds.writes(draft.hold), self._write(name, talk))
-        answer = await self._link.run([(talk.key, str(talk.version)), *shares.guards], commands, counter=counter)
-        if answer.done:
-            answer.tally = shares.done(answer.replies)
-        else:
-            shares.failed(answer.rows[1:])
-        return answer
 
     async def _refreshed(self, name: str, slot: _Slot) -> Talk:
         known = slot.talk
@@ -192,14 +195,8 @@ class Talks:
             return Talk(key=key, version=0, conversation=Conversation(id=name, untrusted=name == IMPLICIT))
         version, body = self._link.seal.opened(key, row, least=slot.seen)
         slot.seen = version if name != IMPLICIT else 0
-        calls = read_calls(body["conversation"]["calls"])
-        conversation = conversation_from_json({**body["conversation"], "calls": calls})
-        conversation.handed = body["handed"]
-        reserved = {
-            call: (pod, day, Reservation(**{**own, "labels": tuple(own["labels"]), "marks": tuple(own["marks"])}))
-            for call, (pod, day, own) in body["reserved"].items()
-        }
-        return Talk(key=key, version=version, conversation=conversation, reserved=reserved, executing=body["executing"])
+        with self._link.seal.reading(key):
+            return _talk(key, version, body)
 
     def _write(self, name: str, talk: Talk) -> Command:
         row = self._link.seal.row(talk.key, talk.version + 1, talk.document())
@@ -215,6 +212,17 @@ class Talks:
         over = len(self._slots) - self._most
         if over > 0:
             for other in list(islice(self._slots, min(over, _EVICTIONS))):
-                if other != name and not self._slots[other].lock.locked():
+                if other != name and not self._slots[other].turn.taken:
                     del self._slots[other]
         return slot
+
+
+def _talk(key: bytes, version: int, body: Mapping[str, Any]) -> Talk:
+    """What `Talk.document` has written. Raises KeyError, ValueError, TypeError and their like."""
+    conversation = conversation_from_json({**body["conversation"], "calls": read_calls(body["conversation"]["calls"])})
+    conversation.handed = body["handed"]
+    reserved = {
+        call: (pod, day, Reservation(**{**own, "labels": tuple(own["labels"]), "marks": tuple(own["marks"])}))
+        for call, (pod, day, own) in body["reserved"].items()
+    }
+    return Talk(key=key, version=version, conversation=conversation, reserved=reserved, executing=body["executing"])

@@ -9,11 +9,11 @@ A share may be below zero, where a pod has taken back what another had counted; 
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 from proxy.adapters.store_valkey_rows import Command, Guard, Seal
 
-RESERVED = "r"  # how many calls are reserved; counters are "c:NAME"
+CALLS = "calls"  # counts a call from its reservation on: one that is committed is counted already
 KEPT = 2 * 86400  # seconds from a pod's first write on
 REMEMBERED = 10_000  # principals
 
@@ -25,8 +25,9 @@ Changes = Mapping[Whose, Counts]
 def together(*changes: Changes) -> Changes:
     """One change for several."""
     result: dict[Whose, Counts] = {}
-    for whose, counts in (item for change in changes for item in change.items()):
-        result[whose] = added(result.get(whose, {}), counts)
+    for change in changes:
+        for whose, counts in change.items():
+            result[whose] = added(result[whose], counts) if whose in result else counts
     return result
 
 
@@ -34,16 +35,22 @@ def added(counts: Counts, more: Counts) -> Counts:
     """The sum of both, without zeros."""
     result = dict(counts)
     for name, by in more.items():
-        result[name] = result.get(name, 0) + by
-    return {name: value for name, value in result.items() if value}
+        value = result.get(name, 0) + by
+        if value:
+            result[name] = value
+        else:
+            result.pop(name, None)
+    return result
 
 
 @dataclass(slots=True, kw_only=True)
 class _Share:
-    """This pod's share as its newest write leaves it, written or under way. `turn` grows when a write was found to have failed,
-    `heard` is the newest version that the server has told. `others`: shares of other pods, version and row and counts."""
+    """This pod's share as its newest write leaves it, written or under way; `name` is what it is sealed for. `turn` grows when a
+    write was found to have failed, `heard` is the newest version that the server has told. `others`: shares of other pods,
+    version and row and counts."""
 
     key: bytes
+    name: bytes
     version: int = 0
     counts: Counts = field(default_factory=dict)
     turn: int = 0
@@ -51,8 +58,7 @@ class _Share:
     others: dict[bytes, tuple[int, bytes, Counts]] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True)
-class _Written:
+class _Written(NamedTuple):
     """One write: the share, how it was before and is after it, and whose turn it was."""
 
     share: _Share
@@ -69,23 +75,26 @@ class Tallies:
         self._pod = pod.encode()
         self._remembered = remembered
         self._shares: OrderedDict[Whose, _Share] = OrderedDict()
+        self._nothing = Writes(seal, self._pod)
 
     def write(self, changes: Changes, tell: Whose | None) -> "Writes":
         """Writes for these changes, to be sent at once. `tell`: whose sum is wanted."""
-        wanted = changes if tell is None or tell in changes else {**changes, tell: {}}
-        written = []
-        for whose, counts in wanted.items():
-            if counts or whose == tell:
-                share = self._share(whose)
-                before, after = (share.version, share.counts), (share.version + 1, added(share.counts, counts))
-                share.version, share.counts = after
-                written.append(_Written(share, before, after, share.turn))
-        return Writes(self._seal, self._pod, written, None if tell is None else self._share(tell))
+        if tell is None and not any(changes.values()):
+            return self._nothing
+        writes = Writes(self._seal, self._pod)
+        for whose, counts in changes.items():
+            if counts and whose != tell:
+                writes.add(self._share(whose), counts)
+        if tell is not None:
+            writes.add(self._share(tell), changes.get(tell, {}))
+            writes.tell()
+        return writes
 
     def _share(self, whose: Whose) -> _Share:
         share = self._shares.get(whose)
         if share is None:
-            share = self._shares[whose] = _Share(key=self._seal.name("tally", " ".join(whose)))
+            key = self._seal.name("tally", " ".join(whose))
+            share = self._shares[whose] = _Share(key=key, name=sealed_for(key, self._pod))
             if len(self._shares) > self._remembered:
                 self._shares.popitem(last=False)
         else:
@@ -97,22 +106,28 @@ class Writes:
     """What one step writes into shares: `guards` and `commands` for the server, and then `done` or `failed`. The sum that is
     wanted comes last."""
 
-    def __init__(self, seal: Seal, pod: bytes, written: Sequence[_Written], told: _Share | None) -> None:
+    def __init__(self, seal: Seal, pod: bytes) -> None:
         self._seal = seal
         self._pod = pod
-        self._written = written
-        self._told = told
-        self.guards: list[Guard] = [(each.share.key, f"@{pod.decode()} {each.before[0]}") for each in written]
-        self.commands = self._commands()
+        self._written: list[_Written] = []
+        self._told: _Written | None = None
+        self.guards: list[Guard] = []
+        self.commands: list[Command] = []
 
-    def _commands(self) -> list[Command]:
-        commands: list[Command] = []
-        for each in self._written:
-            key, (version, counts) = each.share.key, each.after
-            commands.append(("HSET", key, self._pod, self._seal.row(self._name(key, self._pod), version, counts)))
-            if version == 1:
-                commands.append(("EXPIRE", key, KEPT))
-        return commands if self._told is None else [*commands, ("HGETALL", self._told.key)]
+    def add(self, share: _Share, counts: Counts) -> None:
+        """Change this share."""
+        before, after = (share.version, share.counts), (share.version + 1, added(share.counts, counts))
+        share.version, share.counts = after
+        self._written.append(_Written(share, before, after, share.turn))
+        self.guards.append((share.key, f"@{self._pod.decode()} {before[0]}"))
+        self.commands.append(("HSET", share.key, self._pod, self._seal.row(share.name, *after)))
+        if after[0] == 1:
+            self.commands.append(("EXPIRE", share.key, KEPT))
+
+    def tell(self) -> None:
+        """The sum of the share that was added last is wanted."""
+        self._told = self._written[-1]
+        self.commands.append(("HGETALL", self._told.share.key))
 
     def done(self, replies: Sequence[Any]) -> Counts:
         """All has been written: the sum over all pods, if one is wanted. Raises Refusal for a share that is odd or gone."""
@@ -121,8 +136,7 @@ class Writes:
         if self._told is None:
             return {}
         flat = replies[len(self.commands) - 1]
-        own = next(each.after[1] for each in self._written if each.share is self._told)
-        return self._sum(self._told, own, dict(zip(flat[::2], flat[1::2], strict=True)))
+        return self._sum(self._told, dict(zip(flat[::2], flat[1::2], strict=True)))
 
     def failed(self, rows: Sequence[bytes | None]) -> None:
         """None of it has been written, and the server tells these rows. Raises Refusal for an odd one. A write of which nobody
@@ -137,27 +151,27 @@ class Writes:
                 self._told_otherwise(share, rows[at])
 
     def _told_otherwise(self, share: _Share, row: bytes | None) -> None:
-        name = self._name(share.key, self._pod)
         if row is None and share.heard:
-            raise self._seal.gone(name)
-        share.version, share.counts = (0, {}) if row is None else self._seal.opened(name, row, least=share.heard)
+            raise self._seal.gone(share.name)
+        share.version, share.counts = (0, {}) if row is None else self._seal.opened(share.name, row, least=share.heard)
         share.heard = share.version
 
-    def _sum(self, share: _Share, own: Counts, rows: Mapping[bytes, bytes]) -> Counts:
-        result = dict(own)
+    def _sum(self, told: _Written, rows: Mapping[bytes, bytes]) -> Counts:
+        share, result = told.share, dict(told.after[1])
         if gone := share.others.keys() - rows.keys():
-            raise self._seal.gone(self._name(share.key, min(gone)))
+            raise self._seal.gone(sealed_for(share.key, min(gone)))
         for pod, row in rows.items():
             if pod == self._pod:
                 continue
             known = share.others.get(pod, (0, b"", {}))
             if known[1] != row:
-                version, counts = self._seal.opened(self._name(share.key, pod), row, least=known[0])
+                version, counts = self._seal.opened(sealed_for(share.key, pod), row, least=known[0])
                 known = share.others[pod] = (version, row, counts)
             for name, value in known[2].items():
                 result[name] = result.get(name, 0) + value
         return result
 
-    def _name(self, key: bytes, pod: bytes) -> bytes:
-        """What a share is sealed for."""
-        return b"%s/%s" % (key, pod)
+
+def sealed_for(key: bytes, pod: bytes) -> bytes:
+    """The name for which a pod's share is sealed."""
+    return b"%s/%s" % (key, pod)

@@ -11,7 +11,7 @@ from proxy.errors import Code, Refusal
 _MEANINGS = {
     "WRONGPASS": "it does not take this password for this user (`username`, `password_file`)",
     "NOAUTH": "it asks for a password (`password_file`, and `username` where it has users)",
-    "NOPERM": "this user lacks a right (README lists those that suffice)",
+    "NOPERM": "this user lacks a right (deploy/README.md lists those that suffice)",
     "LOADING": "it is still reading its data after a start",
     "BUSY": "somebody's script keeps it busy",
     "READONLY": "it is a replica: name the primary",

@@ -1,5 +1,6 @@
 """What the server has acknowledged outlives it, and each call gets its one end, whoever dies."""
 
+import asyncio
 import signal
 from pathlib import Path
 
@@ -8,7 +9,7 @@ import pytest
 from proxy.errors import Code, Refusal
 from proxy.model import ToolCount
 from tests.adapters.valkey_rig import pods_on_server, until_told
-from tests.contracts.store_kit import hold, refusing, register, run
+from tests.contracts.store_kit import hold, refusing, register, run, until
 from tests.contracts.store_values import checked, fresh, intent, terminal, tool
 
 STOCK = tool("get_stock", labels=["quantities"])
@@ -44,12 +45,29 @@ async def test_an_end_that_the_server_has_not_heard_is_in_the_journal_and_told_l
             with refusing(Code.STATE_UNAVAILABLE):
                 await store.calls.settle(terminal("c", who, what, facts), durable=True)
             (record,) = pods.records("a", kind="terminal")
-            assert (record["outcome"], record["unheard"]) == ("done", "state_unavailable")
+            (unheard,) = pods.records("a", kind="unheard")
+            assert (record["outcome"], unheard["call"], unheard["code"]) == ("done", "c", "state_unavailable")
             pods.server.kill(signal.SIGCONT)
             await until_told(store)
             history = (await store.calls.reserve("d", who, checked(PRICES))).history
             assert history.tools == {"get_stock": ToolCount(started=1, ok=1)}
         assert len(pods.records("a", kind="terminal")) == 1
+
+
+async def test_an_end_is_in_the_journal_before_the_server_takes_the_call_off_its_list(tmp_path: Path) -> None:
+    """Else a pod that dies between the two has a call without an end, and nothing that names it."""
+    async with pods_on_server(tmp_path, deadline=5.0) as pods, pods.pod() as store:
+        who, what = await register(store), checked(STOCK)
+        facts = await store.calls.reserve("c", who, what)
+        await store.calls.commit(intent("c", who, what, facts), durable=True)
+        pods.server.kill(signal.SIGSTOP)
+        settled = asyncio.create_task(store.calls.settle(terminal("c", who, what, facts), durable=True))
+        await until(lambda: bool(pods.records("a", kind="terminal", call="c")))
+        assert not settled.done()
+        pods.server.kill(signal.SIGCONT)
+        await settled
+        assert await store.calls.calls_of("a") == {}
+        assert pods.records("a", kind="unheard") == []
 
 
 async def test_a_restarted_pod_tells_the_end_that_its_journal_has(tmp_path: Path) -> None:
@@ -68,6 +86,30 @@ async def test_a_restarted_pod_tells_the_end_that_its_journal_has(tmp_path: Path
             history = (await store.calls.reserve("d", who, checked(PRICES))).history
             assert history.tools == {"get_stock": ToolCount(started=1, ok=1)}
         assert len(pods.records("a", kind="terminal", call="c")) == 1
+
+
+async def test_a_pod_starts_whose_oldest_segments_were_removed(tmp_path: Path) -> None:
+    """As the runbook tells when the volume is full: what is needed of the journal is how its last calls ended."""
+    async with pods_on_server(tmp_path, deadline=1.0) as pods:
+        async with pods.pod() as store:
+            who, what = await register(store), checked(STOCK)
+            await run(store, who, what)
+        async with pods.pod() as store:
+            facts = [await store.calls.reserve(call, who, what) for call in ("told", "left", "reserved")]
+            for call, seen in zip(("told", "left"), facts, strict=False):
+                await store.calls.commit(intent(call, who, what, seen), durable=True)
+            pods.server.kill()
+            with refusing(Code.STATE_UNAVAILABLE):
+                await store.calls.settle(terminal("told", who, what, facts[0]), durable=True)
+        await pods.server.start()
+        first, *others = sorted((pods.path / "a").glob("a-*.jsonl"))
+        assert others
+        first.unlink()
+        async with pods.pod() as store:
+            assert await store.recover() == 1
+            history = (await store.calls.reserve("next", who, checked(PRICES))).history
+            assert history.tools == {"get_stock": ToolCount(started=3, ok=2)}
+            assert await store.calls.calls_of("a") == {"next": who.conversation}
 
 
 async def test_a_commit_that_nobody_answered_does_not_run_and_leaves_nothing(tmp_path: Path) -> None:

@@ -11,9 +11,11 @@ from typing import Any
 
 import pytest
 
+from proxy.adapters.state_directory import UnusableError
 from proxy.adapters.store_valkey_check import COMMANDS, Looked, look_at_store
+from proxy.adapters.store_valkey_rows import UNKNOWN
 from tests.adapters.resp_server import Answer, answering, fit
-from tests.adapters.valkey_rig import KEY, Pods, pods_on_server
+from tests.adapters.valkey_rig import KEY, LATER, Pods, pods_on_server
 from tests.adapters.valkey_tls import PASSWORD, RIGHTS, administer, certificates, tls_server
 from tests.e2e.redis_server import DURABLE, free_port, redis_server
 
@@ -191,6 +193,18 @@ async def test_an_old_server_and_one_that_tells_little_are_told_apart(tmp_path: 
                 found = await looked(Pods(tmp_path / "pods", unused, url=server.url))
             assert (len(found.problems), len(found.notes)) == (problems, notes), found
             assert not problems or "the server is version 6.2.14; it has to be 7.0 or newer" in found.problems[0]
+
+
+async def test_switches_of_a_later_version_are_said_to_keep_this_one_from_serving(tmp_path: Path) -> None:
+    """Before somebody goes back to it."""
+    async with pods_on_server(tmp_path) as pods:
+        async with pods.pod() as store:
+            await store.conversations.throw({"scope": "tool", "name": "x"}, standing=True)
+            pods.rewrite_later(store.link.seal.name("switches").decode())
+        assert await problem(pods) == f"/store/valkey: {UNKNOWN.format(LATER)}"
+        with pytest.raises(UnusableError, match=f"is of format {LATER}"):
+            async with pods.pod():
+                pass
 
 
 async def test_another_key_than_the_group_s_is_said_to_be(tmp_path: Path) -> None:

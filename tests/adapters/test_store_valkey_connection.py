@@ -166,6 +166,18 @@ async def test_who_does_not_speak_resp_is_refused(tmp_path: Path) -> None:
                     pass
 
 
+async def test_what_is_said_in_one_turn_goes_in_one_write(tmp_path: Path) -> None:
+    """The server reads a hundred commands at once, and so would flush once."""
+
+    def reads(pods: Pods) -> int:
+        return int(pods.server.command("INFO", "stats").split(b"total_reads_processed:")[1].split()[0])
+
+    async with pods_on_server(tmp_path) as pods, pods.pod() as store:
+        before = reads(pods)
+        await asyncio.gather(*(store.link.run([], []) for _ in range(100)))
+        assert reads(pods) - before <= 3  # of this count, perhaps of a beat
+
+
 async def test_over_tls_as_a_user_with_few_rights_all_of_it_works(tmp_path: Path) -> None:
     """The rights are those that README names. A wrong password, or a server of another CA, is refused with a sentence."""
     certificates(tmp_path / "other")

@@ -5,6 +5,7 @@ from datetime import timedelta
 from pathlib import Path
 
 from proxy.adapters.store_valkey_talks import FRESH
+from proxy.core.policy_input import timestamp
 from proxy.errors import Code
 from tests.adapters.valkey_rig import pods_on_server
 from tests.contracts.store_kit import refusing, register
@@ -67,5 +68,6 @@ async def test_switches_thrown_in_two_pods_all_stand(tmp_path: Path) -> None:
                 await store.conversations.throw({"scope": "tool", "name": f"{name}{number}"}, standing=True)
         await a.conversations.throw({"scope": "tool", "name": "b0"}, standing=False)
         assert len(a.switches) == 9
+        assert {switch["since"] for switch in a.switches.values()} == {timestamp(pods.clock.now())}
         who = await register(a)
         await a.calls.reserve("c", who, checked(STOCK))

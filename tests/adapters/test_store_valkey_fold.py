@@ -26,7 +26,7 @@ def committed() -> tuple[Talk, Changes]:
 
 def test_a_commit_adds_and_says_whose_the_call_is() -> None:
     talk, changes = committed()
-    assert changes == {(DAY, WHO.principal.id): {"c:calls": 1, "c:rows": 5}}
+    assert changes == {(DAY, WHO.principal.id): {"calls": 1, "rows": 5}}
     assert talk.executing["c"]["pod"] == "a"
 
 
@@ -34,8 +34,8 @@ def test_a_commit_adds_and_says_whose_the_call_is() -> None:
     ("ending", "expected"),
     [
         ({}, {}),
-        ({"counters": {"rows": 2}}, {"c:rows": 2}),
-        ({"outcome": "refused", "ok": False, "code": "tool_unreachable"}, {"c:calls": -1, "c:rows": -5}),
+        ({"counters": {"rows": 2}}, {"rows": 2}),
+        ({"outcome": "refused", "ok": False, "code": "tool_unreachable"}, {"calls": -1, "rows": -5}),
     ],
     ids=["done", "done with more", "nothing was sent"],
 )

@@ -3,11 +3,15 @@
 import asyncio
 from pathlib import Path
 
+import pytest
+
+from proxy.adapters.store_valkey_rows import FORMAT, UNKNOWN
+from proxy.adapters.store_valkey_troubles import why
 from proxy.core.hold_rules import HoldLimits
 from proxy.core.review import ReviewStatus
 from proxy.errors import Code, Refusal
-from tests.adapters.valkey_rig import pods_on_server
-from tests.contracts.store_kit import hold, register
+from tests.adapters.valkey_rig import LATER, pods_on_server
+from tests.contracts.store_kit import hold, refusing, register
 from tests.contracts.store_values import checked, tool
 
 PRICES = tool("get_prices", system="pricing", labels=["prices"])
@@ -47,6 +51,69 @@ async def test_a_pod_that_comes_late_knows_all_that_is_open(tmp_path: Path) -> N
             await hold(a, who, checked(PRICES))
         async with pods.pod("b") as b:
             assert len(b.open_reviews()) == 230
+
+
+@pytest.mark.parametrize(
+    ("format_", "sentence"), [(LATER, UNKNOWN.format(LATER)), (FORMAT, "does not hold what it should")]
+)
+async def test_a_review_that_a_later_version_has_written_is_in_no_other_s_way(
+    tmp_path: Path, format_: int, sentence: str
+) -> None:
+    """Whoever asks for it is told why; others are asked for, found, answered and expire. It comes back when it can be read."""
+    async with pods_on_server(tmp_path) as pods, pods.pod("a") as a, pods.pod("b") as b:
+        whos = [await register(a) for _ in range(3)]
+        one, two = await hold(a, whos[0], checked(PRICES)), await hold(a, whos[1], checked(PRICES))
+        seal = a.link.seal
+        key, counter, index = (seal.name(*n).decode() for n in (("review", one.id), ("reviews",), ("changes",)))
+        readable = pods.server.command("GET", key).split(b"\r\n")[1].decode()
+        for row in (key, seal.name("talk", whos[0].conversation).decode()):
+            pods.rewrite_later(row, format_=format_)
+        pods.server.commands(("ZADD", index, "3", one.id), ("SET", counter, "3"))
+        for store in (a, b):
+            await store.pods.beat()
+            assert [review.id for review in await store.reviews.find()] == [two.id]
+            for ask in (store.reviews.find(review_id=one.id), store.reviews.outcome(one.id, 0)):
+                with pytest.raises(Refusal) as found:
+                    await ask
+                assert sentence in why(found.value)
+        await b.reviews.resolve(two.id, ReviewStatus.REJECTED, "rita", None)
+        three = await hold(b, whos[2], checked(PRICES))
+        pods.clock.advance(3600)
+        await a.pods.beat()
+        assert await a.reviews.expire() == 1
+        assert [review.status for review in await b.reviews.find(review_id=three.id)] == [ReviewStatus.EXPIRED]
+        at = int(pods.server.command("GET", counter).split(b"\r\n")[1])
+        pods.server.commands(
+            ("SET", key, readable), ("ZADD", index, str(at + 1), one.id), ("SET", counter, str(at + 1))
+        )
+        await a.pods.beat()
+        assert [review.id for review in a.open_reviews()] == [one.id]
+
+
+async def test_a_review_that_somebody_has_forged_refuses(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Nobody knows in which conversation it was: no call is let through without it."""
+    async with pods_on_server(tmp_path) as pods, pods.pod("a") as a, pods.pod("b") as b:
+        who = await register(a)
+        asked = await hold(a, who, checked(PRICES))
+        pods.server.command("SET", a.link.seal.name("review", asked.id).decode(), "forged")
+        with refusing(Code.STATE_UNAVAILABLE):
+            await b.pods.beat()
+        with refusing(Code.STATE_UNAVAILABLE):
+            await b.calls.reserve("c", who, checked(PRICES))
+        assert "was not written by us" in caplog.text
+
+
+async def test_one_that_is_due_in_a_conversation_that_cannot_be_read_keeps_no_other_from_a_person(
+    tmp_path: Path,
+) -> None:
+    async with pods_on_server(tmp_path) as pods, pods.pod("a") as a:
+        whos = [await register(a) for _ in range(3)]
+        for who in whos[:2]:
+            await hold(a, who, checked(PRICES))
+        pods.rewrite_later(a.link.seal.name("talk", whos[0].conversation).decode())
+        pods.clock.advance(3600)
+        assert await a.reviews.expire() == 1
+        await hold(a, whos[2], checked(PRICES))
 
 
 async def test_a_row_that_the_server_has_forgotten_is_forgotten_here(tmp_path: Path) -> None:

@@ -3,10 +3,15 @@
 import asyncio
 from pathlib import Path
 
+import pytest
+
 from proxy.adapters.store_valkey_pods import BEAT
+from proxy.adapters.store_valkey_rows import UNKNOWN
+from proxy.adapters.store_valkey_troubles import why
 from proxy.earlier import Outcome
-from tests.adapters.valkey_rig import pods_on_server
-from tests.contracts.store_kit import register, until
+from proxy.errors import Code, Refusal
+from tests.adapters.valkey_rig import LATER, pods_on_server
+from tests.contracts.store_kit import refusing, register, until
 from tests.contracts.store_values import checked, intent, tool
 
 STOCK = tool("get_stock", labels=["quantities"])
@@ -56,6 +61,70 @@ async def test_a_beat_brings_stops_and_reviews_of_others(tmp_path: Path) -> None
         assert a.conversations.stopped(who, None) is None
         pods.clock.advance(BEAT)
         await until(lambda: a.conversations.stopped(who, None) is not None)
+
+
+ODD = ("ghost", "", "a b", "x" * 200, r"\255\254", r"\000", "../../calls", "{other}:pods")
+
+
+async def test_names_that_no_pod_has_do_not_trouble_the_beats(tmp_path: Path) -> None:
+    """Put there by somebody else, as fields and as values, in the list of pods and in their lists of calls."""
+    async with pods_on_server(tmp_path) as pods, pods.pod("b") as b:
+        async with pods.pod("a") as a:
+            who, what = await register(a), checked(STOCK)
+            facts = await a.calls.reserve("ran", who, what)
+            await a.calls.commit(intent("ran", who, what, facts), durable=True)
+            pods.server.command("DEL", a.link.seal.name("lease", "a").decode())
+            for key in (a.link.seal.name("pods"), a.link.seal.name("calls", "a"), a.link.seal.name("calls", "ghost")):
+                for name in ODD:  # by Lua, which can write any byte
+                    said = f"return redis.call('HSET', KEYS[1], '{name}', '{name}')"
+                    assert pods.server.command("EVAL", said, "1", key.decode()) == b":1\r\n"
+            await b.pods.beat()
+            assert await b.pods.end_the_gone() == 1
+            assert await b.pods.end_the_gone() == 0
+        history = (await b.calls.reserve("next", who, checked(PRICES))).history
+        assert [call.outcome for call in history.calls] == [Outcome.UNKNOWN]
+        talks = pods.server.command("KEYS", a.link.seal.name("talk", "*").decode())
+        assert talks.startswith(b"*1\r\n"), "no conversation has come of a name"
+        async with pods.pod("ghost") as ghost:
+            assert await ghost.recover() == 0
+
+
+async def test_a_conversation_that_a_later_version_has_written_refuses_its_calls_and_nothing_else(
+    tmp_path: Path,
+) -> None:
+    """While pods are replaced one by one: the older pod beats, serves the other conversations, and ends what others left."""
+    async with pods_on_server(tmp_path) as pods, pods.pod("a") as a, pods.pod("b") as b:
+        whos, what = [await register(b) for _ in range(2)], checked(STOCK)
+        for n, who in enumerate(whos):
+            facts = await b.calls.reserve(f"c{n}", who, what)
+            await b.calls.commit(intent(f"c{n}", who, what, facts), durable=False)
+        pods.rewrite_later(a.link.seal.name("talk", whos[0].conversation).decode())
+        for store in (a, b):
+            with pytest.raises(Refusal) as found:
+                await store.calls.reserve("x", whos[0], what)
+            assert why(found.value) == UNKNOWN.format(LATER)
+            await store.calls.reserve(f"of-{store.pod}", whos[1], what)
+            await store.pods.beat()
+        pods.server.command("DEL", a.link.seal.name("lease", "b").decode())
+        with refusing(Code.STATE_UNAVAILABLE):
+            await a.pods.end_the_gone()
+        assert "c0" in await a.calls.calls_of("b")
+        assert [record["call"] for record in pods.records("a", kind="terminal")] == ["c1"]
+
+
+async def test_a_pod_that_went_back_to_the_older_version_starts_and_leaves_what_it_cannot_read(tmp_path: Path) -> None:
+    """It ends its other calls; the one is ended when a version that can read it starts."""
+    async with pods_on_server(tmp_path) as pods:
+        async with pods.pod("a") as a:
+            whos, what = [await register(a) for _ in range(2)], checked(STOCK)
+            for n, who in enumerate(whos):
+                facts = await a.calls.reserve(f"c{n}", who, what)
+                await a.calls.commit(intent(f"c{n}", who, what, facts), durable=False)
+        pods.rewrite_later(a.link.seal.name("talk", whos[0].conversation).decode())
+        async with pods.pod("a") as a:
+            assert await a.recover() == 1
+            assert list(await a.calls.calls_of("a")) == ["c0"]
+        assert [record["call"] for record in pods.records("a", kind="terminal")] == ["c1"]
 
 
 async def test_who_ends_in_order_leaves_no_trace_of_itself(tmp_path: Path) -> None:

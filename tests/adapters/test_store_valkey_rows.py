@@ -5,10 +5,11 @@ from pathlib import Path
 import pytest
 
 from proxy.adapters.store_valkey_link import Link
-from proxy.adapters.store_valkey_rows import Seal
+from proxy.adapters.store_valkey_rows import FOREIGN, FORMAT, Seal
 from proxy.adapters.store_valkey_talks import FRESH
+from proxy.adapters.store_valkey_troubles import why
 from proxy.errors import Code, Refusal
-from tests.adapters.valkey_rig import KEY, Pods, pods_on_server
+from tests.adapters.valkey_rig import KEY, LATER, Pods, pods_on_server, row_of_format
 from tests.contracts.store_kit import refusing, register, run
 from tests.contracts.store_values import checked, tool
 
@@ -34,6 +35,39 @@ def test_a_row_opens_where_it_was_written_and_nowhere_else() -> None:
     ):
         with refusing(Code.STATE_UNAVAILABLE):
             seal.opened(name, changed)
+
+
+def test_a_row_says_its_version_and_format_and_is_sealed_by_plain_hmac() -> None:
+    """As the module says it, so that anybody with the key can check one."""
+    assert SEAL.row(NAME, 7, {"a": 1}).decode() == row_of_format(FORMAT, NAME.decode(), 7, '{"a":1}')
+
+
+def test_a_row_of_another_format_is_refused_by_a_sentence_that_names_both_and_logged_once(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """It is ours, all the same; one that only says so is not."""
+    row = row_of_format(LATER, NAME.decode(), 7, '{"a":1}').encode()
+    for _ in range(2):
+        with pytest.raises(Refusal) as found:
+            SEAL.opened(NAME, row)
+        assert found.value.code is Code.STATE_UNAVAILABLE
+        assert why(found.value) == (
+            f"a row of the shared store is of format {LATER}, and this version of Sidegate reads format {FORMAT}: "
+            "give all pods the same version"
+        )
+    assert len(caplog.records) == 1
+    assert SEAL.ours(NAME, row)
+    forged = SEAL.row(NAME, 7, {"a": 1}).replace(b"7 %d " % FORMAT, b"7 %d " % LATER, 1)
+    with pytest.raises(Refusal) as found:
+        SEAL.opened(NAME, forged)
+    assert (why(found.value), SEAL.ours(NAME, forged)) == (FOREIGN, False)
+
+
+def test_a_value_that_is_not_what_we_write_refuses() -> None:
+    """Of our format, and sealed: then it is a fault of a version of ours, and no crash."""
+    for fault in (KeyError("x"), TypeError("x"), ValueError("x"), AttributeError("x"), IndexError("x")):
+        with refusing(Code.STATE_UNAVAILABLE), SEAL.reading(NAME):
+            raise fault
 
 
 def test_a_row_that_has_gone_back_is_refused() -> None:

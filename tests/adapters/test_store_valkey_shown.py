@@ -28,6 +28,12 @@ def test_they_come_back_as_they_were_however_they_change() -> None:
         assert through(shown, calls) == calls
 
 
+def test_a_call_that_is_gone_is_not_taken_for_another_in_its_place() -> None:
+    """Memory that was freed is used again."""
+    shown = ShownCalls()
+    assert [through(shown, [call(seq)])[0].seq for seq in range(200)] == list(range(200))
+
+
 def test_fifty_calls_of_few_tools_are_short() -> None:
     """Under 25 bytes each."""
     calls = [call(seq, f"tool-{seq % 4}", Outcome.DONE) for seq in range(1000, 1050)]

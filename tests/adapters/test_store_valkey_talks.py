@@ -5,6 +5,7 @@ import itertools
 from pathlib import Path
 
 from proxy.adapters.store_valkey import SharedStore
+from proxy.adapters.store_valkey_rows import FORMAT
 from proxy.core.conversation import IMPLICIT
 from proxy.core.tool import Tool
 from proxy.errors import Code
@@ -81,6 +82,17 @@ async def test_idle_conversations_leave_memory_and_come_back_as_they_were(tmp_pa
         assert store.in_memory <= 4
         for who in callers:
             assert (await store.calls.reserve(fresh("c"), who, checked(STOCK))).seq == 2
+
+
+async def test_a_field_that_this_version_does_not_know_refuses_also_in_a_row_of_its_own_format(tmp_path: Path) -> None:
+    """A version that forgets to count the format on is no crash of ours, and passes nothing over."""
+    async with pods_on_server(tmp_path) as pods, pods.pod() as store:
+        who, other = await register(store), await register(store)
+        pods.rewrite_later(store.link.seal.name("talk", who.conversation).decode(), format_=FORMAT)
+        for _ in range(2):
+            with refusing(Code.STATE_UNAVAILABLE):
+                await store.calls.reserve("c", who, checked(STOCK))
+            await run(store, other, checked(STOCK))
 
 
 async def test_what_a_step_refuses_leaves_nothing_behind(tmp_path: Path) -> None:

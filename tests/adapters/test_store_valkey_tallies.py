@@ -9,7 +9,7 @@ import pytest
 
 from proxy.adapters.store_valkey import SharedStore
 from proxy.adapters.store_valkey_rows import Seal
-from proxy.adapters.store_valkey_tallies import RESERVED, Tallies, added, together
+from proxy.adapters.store_valkey_tallies import CALLS, Tallies, added, together
 from proxy.errors import Code
 from proxy.model import Caller
 from tests.adapters.valkey_rig import KEY, pods_on_server
@@ -86,7 +86,17 @@ async def test_a_call_over_midnight_is_of_the_day_it_began_and_is_given_back_the
         await store.calls.commit(intent("c", who, STOCK, facts), durable=False)
         assert await counted(store, who) == 1
         shares = [pods.server.command("HGET", hash_of(day=day), "a").split(b"\r\n")[1] for day in (DAY, "2026-11-26")]
-        assert [share.split(b" ", 2)[2] for share in shares] == [b"{}", b'{"c:calls":1}']
+        assert [share.split(b" ", 3)[3] for share in shares] == [b"{}", b'{"calls":1}']
+
+
+async def test_a_call_is_counted_when_it_is_reserved_and_not_written_again(tmp_path: Path) -> None:
+    """Its commit has nothing to add, nor has its end: one write of the share for each call."""
+    async with pods_on_server(tmp_path) as pods, pods.pod() as store:
+        who = await register(store)
+        for number in (1, 2):
+            await run(store, who, STOCK)
+            share = pods.server.command("HGET", hash_of(), "a").split(b"\r\n")[1].split(b" ", 3)
+            assert (share[0], share[3]) == (b"%d" % number, b'{"calls":%d}' % number)
 
 
 async def test_a_call_costs_three_round_trips(tmp_path: Path) -> None:
@@ -124,7 +134,7 @@ def tamper(server: RedisServer, how: str, before: str) -> None:
     row = server.command("HGET", key, "a").split(b"\r\n")[1].decode()
     other = server.command("HGET", hash_of("ben") if "user" in how else hash_of(day="2026-11-24"), "a")
     change = {
-        "lowered": ("HSET", key, "a", row.replace('"c:calls":2', '"c:calls":0')),
+        "lowered": ("HSET", key, "a", row.replace('"calls":2', '"calls":0')),
         "of another day": ("HSET", key, "a", other.split(b"\r\n")[-2].decode()),
         "of another user": ("HSET", key, "a", other.split(b"\r\n")[-2].decode()),
         "of another pod": ("HSET", key, "a", server.command("HGET", key, "b").split(b"\r\n")[1].decode()),
@@ -169,7 +179,7 @@ async def test_a_pod_s_own_share_that_somebody_has_changed_is_refused_or_written
         old = pods.server.command("HGET", hash_of(), "a").split(b"\r\n")[1].decode()
         await run(a, who, STOCK)
         row = pods.server.command("HGET", hash_of(), "a").split(b"\r\n")[1].decode()
-        pods.server.command("HSET", hash_of(), "a", row.replace('"c:calls":2', '"c:calls":0'))
+        pods.server.command("HSET", hash_of(), "a", row.replace('"calls":2', '"calls":0'))
         assert await counted(a, who) == 2
         for words in (("HSET", hash_of(), "a", old), ("DEL", hash_of())):
             pods.server.command(*words)
@@ -180,46 +190,46 @@ async def test_a_pod_s_own_share_that_somebody_has_changed_is_refused_or_written
 async def test_users_that_were_forgotten_are_known_again(tmp_path: Path) -> None:
     """Memory is bounded; the server tells what this pod had written."""
     tallies = Tallies(SEAL, "a", remembered=2)
-    written = tallies.write({ADA: {"c:calls": 1}}, None)
+    written = tallies.write({ADA: {"calls": 1}}, None)
     written.done([1, 1])
     for number in range(3):
-        tallies.write({(DAY, str(number)): {"c:calls": 1}}, None)
+        tallies.write({(DAY, str(number)): {"calls": 1}}, None)
     row = written.commands[0][3]
     assert isinstance(row, bytes)
-    again = tallies.write({ADA: {"c:calls": 1}}, None)
+    again = tallies.write({ADA: {"calls": 1}}, None)
     assert again.guards[0][1] == "@a 0"
     again.failed([row])
-    assert tallies.write({ADA: {"c:calls": 1}}, None).guards[0][1] == "@a 1"
+    assert tallies.write({ADA: {"calls": 1}}, None).guards[0][1] == "@a 1"
 
 
 def test_a_write_that_failed_takes_those_behind_it_with_it_and_they_are_done_anew() -> None:
     """Two under way, and the first one's conversation had changed: each is told once where to go on."""
     tallies = Tallies(SEAL, "a")
-    first, second = (tallies.write({ADA: {"c:calls": 1}}, ADA) for _ in range(2))
+    first, second = (tallies.write({ADA: {"calls": 1}}, ADA) for _ in range(2))
     assert [w.guards[0][1] for w in (first, second)] == ["@a 0", "@a 1"]
     first.failed([b""])
-    anew = tallies.write({ADA: {"c:calls": 1}}, ADA)
+    anew = tallies.write({ADA: {"calls": 1}}, ADA)
     second.failed([None])
     assert anew.guards[0][1] == "@a 0"
-    last = tallies.write({ADA: {"c:calls": 1}}, ADA)
+    last = tallies.write({ADA: {"calls": 1}}, ADA)
     assert last.guards[0][1] == "@a 1"
     rows = [word for command in (*anew.commands, *last.commands) if command[0] == "HSET" for word in command[3:]]
-    assert anew.done([1, 1, [b"a", rows[0]]]) == {"c:calls": 1}
-    assert last.done([0, [b"a", rows[1]]]) == {"c:calls": 2}
+    assert anew.done([1, 1, [b"a", rows[0]]]) == {"calls": 1}
+    assert last.done([0, [b"a", rows[1]]]) == {"calls": 2}
 
 
 def test_a_write_of_which_nobody_knows_is_found_out_by_the_next() -> None:
     """Taken to be there; the guard fails if it is not, and the server tells."""
     tallies = Tallies(SEAL, "a")
-    tallies.write({ADA: {"c:calls": 1}}, None)  # and no answer
-    second = tallies.write({ADA: {"c:calls": 1}}, None)
+    tallies.write({ADA: {"calls": 1}}, None)  # and no answer
+    second = tallies.write({ADA: {"calls": 1}}, None)
     second.failed([None])
-    third = tallies.write({ADA: {"c:calls": 1}}, ADA)
+    third = tallies.write({ADA: {"calls": 1}}, ADA)
     assert third.guards[0][1] == "@a 0"
-    assert third.done([1, 1, [b"a", b"as written"]]) == {"c:calls": 1}
+    assert third.done([1, 1, [b"a", b"as written"]]) == {"calls": 1}
 
 
 def test_changes_add_up_without_zeros() -> None:
     ben = (DAY, "ben")
-    assert added({"c:calls": 1, RESERVED: 1}, {RESERVED: -1, "c:rows": -2}) == {"c:calls": 1, "c:rows": -2}
-    assert together({ADA: {RESERVED: -1}}, {ADA: {RESERVED: 1}, ben: {"c:calls": 1}}) == {ADA: {}, ben: {"c:calls": 1}}
+    assert added({CALLS: 1, "rows": 1}, {CALLS: -1, "bytes": -2}) == {"rows": 1, "bytes": -2}
+    assert together({ADA: {CALLS: -1}}, {ADA: {CALLS: 1}, ben: {CALLS: 1}}) == {ADA: {}, ben: {CALLS: 1}}

@@ -1,6 +1,7 @@
 """Shared stores on one real server, each with a journal of its own, as pods have them."""
 
 import asyncio
+import hmac
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
@@ -10,6 +11,8 @@ from typing import Any
 from proxy.adapters.journal import Journal
 from proxy.adapters.journal_reader import read
 from proxy.adapters.store_valkey import SharedStore, open_shared_store
+from proxy.adapters.store_valkey_rows import FORMAT
+from proxy.adapters.store_valkey_time import StoreTime
 from proxy.core.hold_rules import HoldLimits
 from proxy.errors import Refusal
 from proxy.settings import Valkey
@@ -17,6 +20,7 @@ from tests.contracts.store_kit import ManualClock
 from tests.e2e.redis_server import RedisServer, redis_server
 
 KEY = b"k" * 32
+LATER = FORMAT + 1
 
 
 class Pods:
@@ -34,17 +38,23 @@ class Pods:
 
     @asynccontextmanager
     async def pod(
-        self, name: str = "a", *, limits: HoldLimits | None = None, in_memory: int = 10_000
+        self,
+        name: str = "a",
+        *,
+        limits: HoldLimits | None = None,
+        in_memory: int = 10_000,
+        clock: ManualClock | None = None,
     ) -> AsyncIterator[SharedStore]:
-        """A store between start and stop."""
-        journal = Journal.open(self.path / name, chain=name, clock=self.clock, reserve_bytes=4096)
+        """A store between start and stop, by this clock or the server's, which is `self.clock`."""
+        clock = clock or self.clock
+        journal = Journal.open(self.path / name, chain=name, clock=clock, reserve_bytes=4096)
         try:
             store = await open_shared_store(
                 self.settings,
                 journal,
                 self.path / name,
                 pod=name,
-                clock=self.clock,
+                time=StoreTime(clock, lambda _reply: self.clock.now()),
                 limits=limits or HoldLimits(),
                 in_memory=in_memory,
                 starting=0.3,
@@ -57,10 +67,27 @@ class Pods:
             with suppress(Refusal):
                 await journal.close()
 
+    def rewrite_later(self, key: str, *, format_: int = LATER) -> None:
+        """The row of this key as a later version of Sidegate would change it: one version on, with a field more, in its own
+        format (or in ours, which would be a fault of that version)."""
+        row = self.server.command("GET", key).split(b"\r\n")[1].decode()
+        version, _, _, body = row.split(" ", 3)
+        for field in ('"total":', '"digest":'):  # of a conversation, of a review
+            body = body.replace(field, f'"later":1,{field}')
+        later = row_of_format(format_, key, int(version) + 1, body)
+        assert self.server.command("SET", key, later) == b"+OK\r\n"
+
     def records(self, name: str, **wanted: Any) -> list[dict[str, Any]]:
         """What a pod's journal says."""
         found = [dict(record) for record in read(self.path / name)]
         return [r for r in found if all(r.get(key) == value for key, value in wanted.items())]
+
+
+def row_of_format(format_: int, key: str, version: int, body: str) -> str:
+    """A row as a version of Sidegate with this format writes it, by the standard library's HMAC."""
+    secret = hmac.digest(KEY, b"sidegate rows", "sha256")
+    mac = hmac.digest(secret, f"{key}\0{version}\0{format_}\0{body}".encode(), "sha256").hex()
+    return f"{version} {format_} {mac} {body}"
 
 
 @asynccontextmanager

@@ -11,7 +11,7 @@ from tests.e2e.redis_server import DURABLE, RedisServer, free_port, redis_server
 PASSWORD = "s3cret"
 RIGHTS = (
     "~{test}:* resetchannels -@all +@connection +eval +evalsha +script|load +get +set +del "
-    "+hset +hget +hdel +hkeys +hgetall +exists +expire +zadd +zrem +zrangebyscore +config|get"
+    "+hset +hget +hdel +hkeys +hgetall +exists +expire +zadd +zrem +zrangebyscore +time +config|get"
 )
 ACL = f"user default off\nuser admin on >all ~* &* +@all\nuser sidegate on >{PASSWORD} {RIGHTS}\n"
 
