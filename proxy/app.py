@@ -29,27 +29,28 @@ from proxy.adapters.own_tools import OwnTools
 from proxy.adapters.policy_source import PolicySource
 from proxy.adapters.snapshots import Report, SnapshotKeeper
 from proxy.adapters.state_directory import UnusableError
-from proxy.adapters.trial import TrialPolicy
+from proxy.adapters.trial import Trials
 from proxy.adapters.verifiers import ReviewersAlone, attestations, verifier
+from proxy.adapters.visible_cache import VisibleCache
 from proxy.adapters.workshop import Workshop
-from proxy.core.limits import Gate
+from proxy.core.gate import Gate
 from proxy.identify import Identify
 from proxy.model import Agent
 from proxy.pipeline import Pipeline
-from proxy.ports import Policy, TokenVerifier
+from proxy.ports import Clock, Conversations, Policy, Telemetry, TokenVerifier
 from proxy.register import Registrar
 from proxy.reports import log_of_opa, reporter, taken_over
 from proxy.server.agent import LOOPBACK, AgentPort
-from proxy.server.listeners import Listeners
+from proxy.server.connections import ROOM
+from proxy.server.listeners import Listeners, NotBoundError
 from proxy.server.probe import ProbePort
 from proxy.server.review import ReviewPort
 from proxy.settings import Settings
 from proxy.sidecar import Sidecar, drain
-from proxy.stores import Kept, open_state
+from proxy.stores import EXPIRE_EVERY, Kept, open_state
 from proxy.telemetry.setup import Instruments, instruments
 
-LOOK_EVERY = 2.0  # seconds between looks at catalog and policy files
-EXPIRE_EVERY = 1.0  # seconds between sweeps over holds
+LOOK_EVERY = 1.0  # seconds between looks at catalog and policy files
 
 _log = logging.getLogger("sidegate")
 
@@ -81,21 +82,21 @@ async def start(settings: Settings, stack: AsyncExitStack) -> Sidecar:
     journal, store = kept.journal, kept.store
     policy, opa, source, snapshots = await _policy(settings, clock, stack, journal, observed)
     session = await stack.enter_async_context(aiohttp.ClientSession(cookie_jar=aiohttp.DummyCookieJar()))
-    agent = Agent(**settings.agent)
     users = verifier(settings.tokens, session, clock)
-    identify = Identify(conversations=store.conversations, tokens=users, clock=clock, agent=agent)
-    tried = TrialPolicy(policy, policy, lambda: "shadow" in source.modes.values(), journal.append)
-    stack.push_async_callback(tried.finish)
-    pipeline = await _pipeline(settings, clock, stack, kept, tried, snapshots, identify, observed)
-    listeners = Listeners()
+    identify = Identify(conversations=store.conversations, tokens=users, clock=clock, agent=Agent(**settings.agent))
+    telemetry = _with_trials(observed.telemetry, policy, source, journal, clock, stack)
+    pipeline = await _pipeline(
+        settings, clock, stack, kept, policy, snapshots, identify, telemetry=telemetry, observed=observed
+    )
     sidecar = Sidecar(
         settings=settings,
         pipeline=pipeline,
         store=store,
         journal=journal,
+        volume=kept.volume,
         snapshots=snapshots,
         policy_source=source,
-        listeners=listeners,
+        listeners=Listeners(),
         opa=opa,
         watchdog=await _watchdog(settings, clock, stack, opa),
     )
@@ -104,7 +105,7 @@ async def start(settings: Settings, stack: AsyncExitStack) -> Sidecar:
     watches = (snapshots.watch(LOOK_EVERY), store.reviews.watch(EXPIRE_EVERY), sidecar.watchdog.watch())
     for work in (*watches, told, observed.lag.watch()):
         in_background(work, stack)
-    stack.push_async_callback(listeners.close)
+    stack.push_async_callback(sidecar.listeners.close)
     registrar = Registrar(
         identify=identify, attestations=attestations(settings, clock), max_age=settings.conversation_ttl
     )
@@ -118,7 +119,7 @@ async def _policy(
     settings: Settings, clock: SystemClock, stack: AsyncExitStack, journal: Journal, observed: Instruments
 ) -> tuple[OpaPolicy, SupervisedOpa | None, PolicySource, SnapshotKeeper]:
     """OPA, the bundle that it reads, and the snapshot of catalog and policy."""
-    workshop, report = Workshop(settings), reporter(journal)
+    workshop, report = Workshop(settings, clock=clock), reporter(journal)
     opa = None
     if settings.opa.mode == "supervised":
         opa = SupervisedOpa(
@@ -149,8 +150,6 @@ async def _policy(
 
 async def _fetching(workshop: Workshop, report: Report, stack: AsyncExitStack) -> BundleFetcher | None:
     """Bundles that have a URL: once now, and again and again from now on."""
-    if (bundle := workshop.settings.bundle) is None or not bundle.urls:
-        return None
     session = await stack.enter_async_context(aiohttp.ClientSession(cookie_jar=aiohttp.DummyCookieJar()))
     if (fetcher := workshop.fetcher(session, report)) is not None:
         await fetcher.first()
@@ -167,7 +166,17 @@ async def _watchdog(
     return OpaWatchdog(OpaPolicy(client).revision, end, clock)
 
 
-async def _pipeline(
+def _with_trials(
+    telemetry: Telemetry, policy: OpaPolicy, source: PolicySource, journal: Journal, clock: Clock, stack: AsyncExitStack
+) -> Telemetry:
+    """Policies on trial hear of a call when it has concluded, as those who watch do."""
+    trials = Trials(telemetry, policy, lambda: "shadow" in source.modes.values(), journal.append, clock)
+    in_background(trials.run(), stack)
+    stack.push_async_callback(trials.finish)
+    return trials
+
+
+async def _pipeline(  # noqa: PLR0913 - all that the line is made of
     settings: Settings,
     clock: SystemClock,
     stack: AsyncExitStack,
@@ -175,19 +184,17 @@ async def _pipeline(
     policy: Policy,
     snapshots: SnapshotKeeper,
     identify: Identify,
+    *,
+    telemetry: Telemetry,
     observed: Instruments,
 ) -> Pipeline:
     """The line itself, with tracing wrapped around its ports."""
-    exchange = HttpExchange(clock)
-    stack.push_async_callback(exchange.close)
-    credentials = Credentials(settings.credentials, settings.variables, clock, _log.warning)
     own_tools = OwnTools(clock)
     calls = CoalescedCalls(kept.store.calls, clock)
     in_background(calls.watch(), stack)
-    http = HttpUpstreams(exchange, credentials, clock, random.random)
-    traced_policy, traced_facts, traced_executor = observed.traced(
-        policy, HttpFacts(exchange, credentials), Executors({"http": http, "caller": own_tools})
-    )
+    facts, executors = _upstreams(settings, clock, stack, own_tools, kept.store.conversations)
+    cached = VisibleCache(policy, lambda: snapshots.current().policy_revision)
+    traced_policy, traced_facts, traced_executor = observed.traced(cached, facts, executors)
     return Pipeline(
         identify=identify,
         snapshots=snapshots,
@@ -198,13 +205,27 @@ async def _pipeline(
         facts=traced_facts,
         executor=traced_executor,
         own_tools=own_tools,
-        telemetry=observed.telemetry,
+        telemetry=telemetry,
         clock=clock,
         key=kept.key,
         gate=Gate(limit=settings.limits.in_flight),
         patience=settings.patience,
         review_ttl=settings.review_ttl,
     )
+
+
+def _upstreams(
+    settings: Settings, clock: Clock, stack: AsyncExitStack, own_tools: OwnTools, conversations: Conversations
+) -> tuple[HttpFacts, Executors]:
+    """What answers for facts and what executes tools, over one pool of connections."""
+    # Of one upstream as many as of all: with fewer, one principal's calls to it would stand in the way of those for whom the gate
+    # has kept places.
+    exchange = HttpExchange(clock, bulkhead=settings.limits.in_flight)
+    stack.push_async_callback(exchange.close)
+    credentials = Credentials(settings.credentials, settings.variables, clock, _log.warning)
+    credentials.look()
+    http = HttpUpstreams(exchange, credentials, clock, random.random, conversations.stopped)
+    return HttpFacts(exchange, credentials), Executors({"http": http, "caller": own_tools}, conversations.stopped)
 
 
 async def _bind(
@@ -224,20 +245,22 @@ async def _bind(
         conversations=store.conversations,
         verifier=reviewers,
         status=sidecar.status,
+        switches=lambda: store.switches,
         unknown=sidecar.unknown,
     )
     probe = ProbePort(
         ready=sidecar.ready, metrics=lambda openmetrics: observed.metrics.exposition(openmetrics=openmetrics)
     )
+    room = max(ROOM, 4 * settings.limits.body_bytes)  # the only body gets half of it at most
     for name, application, listen in (
         ("probe_port", probe.application(), settings.probe_port),
         ("review_port", review.application(), settings.review_port),
         ("agent_port", agent.application(), settings.agent_port),
     ):
         try:
-            await sidecar.listeners.bind(application, listen, lasting=listen is settings.probe_port)
-        except OSError as e:
-            raise UnusableError(f"{name}: {listen.address} cannot be bound: {e.strerror}; name another there") from e
+            await sidecar.listeners.bind(application, listen, lasting=listen is settings.probe_port, room=room)
+        except NotBoundError as e:
+            raise UnusableError(f"{name}: {e}") from e
     sidecar.listeners.complete = True
 
 

@@ -3,7 +3,6 @@
 import asyncio
 import gc
 import logging
-import shutil
 import signal
 from collections.abc import Callable, Mapping
 from contextlib import AsyncExitStack
@@ -16,16 +15,14 @@ from proxy.adapters.again import in_background
 from proxy.adapters.clock import SystemClock
 from proxy.adapters.state_directory import UnusableError
 from proxy.adapters.verifiers import verifier
-from proxy.server.listeners import Listeners
+from proxy.server.listeners import Listeners, NotBoundError
 from proxy.server.probe import ProbePort
 from proxy.server.review import ReviewPort
 from proxy.settings import Settings
-from proxy.stores import Kept, open_state
+from proxy.stores import EXPIRE_EVERY, Kept, open_state
 from proxy.telemetry import names
 from proxy.telemetry.metrics import Reading
 from proxy.telemetry.setup import instruments
-
-EXPIRE_EVERY = 1.0  # seconds between sweeps over holds
 
 _log = logging.getLogger("sidegate")
 
@@ -54,34 +51,37 @@ async def _bind(settings: Settings, kept: Kept, stack: AsyncExitStack) -> None:
     stack.push_async_callback(observed.close)
     in_background(observed.lag.watch(), stack)
     stack.push_async_callback(listeners.close)
-    observed.watch(_readings(settings, kept))
+    observed.watch(_readings(kept))
     review = ReviewPort(
         reviews=observed.answered(kept.store.reviews),
         conversations=kept.store.conversations,
         verifier=verifier(settings.reviewers, session, SystemClock()),
         status=lambda: _status(settings, kept),
+        switches=lambda: kept.store.switches,
     )
     probe = ProbePort(
+        # Also while the store is gone: every desk has lost it then, and a reviewer who reaches one is told so (state_unavailable);
+        # without a ready desk the Service would answer nobody. A desk that has never seen its store does not start.
         ready=lambda: listeners.complete,
         metrics=lambda openmetrics: observed.metrics.exposition(openmetrics=openmetrics),
     )
-    for application, listen in (
-        (probe.application(), settings.probe_port),
-        (review.application(), settings.review_port),
+    for name, application, listen in (
+        ("probe_port", probe.application(), settings.probe_port),
+        ("review_port", review.application(), settings.review_port),
     ):
         try:
             await listeners.bind(application, listen)
-        except OSError as e:
-            raise UnusableError(f"{listen.address} cannot be bound: {e.strerror}") from e
+        except NotBoundError as e:
+            raise UnusableError(f"{name}: {e}") from e
     listeners.complete = True
 
 
-def _readings(settings: Settings, kept: Kept) -> Mapping[str, Callable[[], Reading]]:
+def _readings(kept: Kept) -> Mapping[str, Callable[[], Reading]]:
     """A desk's own: what waits is told by the pods whose calls it is."""
     return {
         names.JOURNAL_RECORDS_TOTAL: lambda: kept.journal.head.seq,
-        names.JOURNAL_FREE_BYTES: lambda: shutil.disk_usage(settings.state).free,
-        names.JOURNAL_SIZE_BYTES: lambda: shutil.disk_usage(settings.state).total,
+        names.JOURNAL_FREE_BYTES: lambda: kept.volume.free,
+        names.JOURNAL_SIZE_BYTES: lambda: kept.volume.size,
         names.BUILD_INFO: lambda: {(__version__,): 1},
     }
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 
 from proxy.core import limits
 from proxy.core.check import check
+from proxy.core.gate import Gate
 from proxy.core.hold import approval_of, new_review
 from proxy.core.permit import Permit, grant
 from proxy.core.policy_input import decision_input, masked_arguments, visible_input
@@ -18,8 +19,7 @@ from proxy.core.records import named_records
 from proxy.core.results import check_result
 from proxy.core.review import Approval, ReviewStatus
 from proxy.core.tool import CheckedCall, Snapshot, Tool
-from proxy.core.trail import Stage, Trail, durable_before_sending, intent_record, outcome_of, terminal_record
-from proxy.earlier import Outcome
+from proxy.core.trail import Stage, Trail, durable_before_sending, intent_record, terminal_record
 from proxy.errors import Refusal
 from proxy.identify import Identify
 from proxy.model import Answer, Caller, Decision, Effect, Facts, Presented, Result, ToolCall, UnreadableCall
@@ -55,7 +55,7 @@ class Pipeline:
     telemetry: Telemetry
     clock: Clock
     key: bytes
-    gate: limits.Gate
+    gate: Gate
     patience: float  # seconds
     review_ttl: float  # seconds
     held: dict[str, ToolCall] = field(default_factory=dict)  # review id -> a call whose secrets are nowhere else
@@ -151,10 +151,10 @@ class Pipeline:
 
     async def _permitted(self, trail: Trail, *, patient: bool) -> Permit:
         """Steps 1 to 8: all that can say no before the world has heard of the call."""
-        self.gate.enter()
-        trail.admitted = True
+        trail.place = self.gate.enter()
         call = _readable(trail.call)
         trail.caller = await self.identify(trail.presented)
+        trail.place.give_to(trail.caller.principal.id)
         limits.refuse_bulk(trail.caller, call)
         approval: Approval | None = None
         while (decision := await self._judge(trail, call, approval)).effect is Effect.REVIEW:
@@ -162,10 +162,10 @@ class Pipeline:
             if approval is not None and given.review_id == approval.review_id:
                 break  # policy says the same again to the very same yes
             approval = given
-        checked, snapshot = limits.known(trail.checked), limits.known(trail.snapshot)
+        checked = limits.known(trail.checked)
         # Again: it may have been thrown while facts were asked for, or policy. From here on nothing is waited for but the intent.
         limits.refuse_stopped(self.conversations.stopped(trail.caller, checked))
-        return grant(trail.call_id, checked, trail.caller, decision, snapshot, trail.approval)
+        return grant(trail.call_id, checked, trail.caller, decision, trail.approval)
 
     async def _judge(self, trail: Trail, call: ToolCall, approval: Approval | None) -> Decision:
         """Steps 3 to 6, taken anew after a hold: a hold is never a second door. OPA's answer names the snapshot it is of."""
@@ -233,7 +233,7 @@ class Pipeline:
         try:
             if review.status is ReviewStatus.PENDING and patient:
                 patience = self.patience if trail.presented.patience is None else trail.presented.patience
-                with self.gate.outside():
+                with limits.known(trail.place).outside():
                     review = await self.reviews.outcome(review.id, patience)
         finally:
             trail.took("hold", self.clock.monotonic() - asked)
@@ -261,18 +261,16 @@ class Pipeline:
 
     async def _conclude(self, trail: Trail, span: Span, result: Result | None, refusal: Refusal | None) -> Answer:
         """Step 12: the one terminal record, written before the agent sees anything."""
-        outcome = Outcome.DONE if refusal is None else outcome_of(refusal, committed=trail.committed)
         waits = trail.committed and not durable_before_sending(limits.known(trail.checked).tool.effect)
         try:
-            record = terminal_record(
-                trail, outcome=outcome, result=result, refusal=refusal, seconds=self.clock.monotonic() - trail.began
-            )
+            seconds = self.clock.monotonic() - trail.began
+            record = terminal_record(trail, result=result, refusal=refusal, seconds=seconds)
             await self.calls.settle(record, durable=waits)
         except Exception as fault:  # noqa: BLE001 - whatever kept it from being recorded, no result leaves without its record
             result, refusal = None, limits.withheld(fault, refusal, committed=trail.committed)
         finally:
-            if trail.admitted:
-                self.gate.leave()
+            if trail.place is not None:
+                trail.place.leave()
         answer = trail.answer(result=result, refusal=refusal)
         self.telemetry.conclude(span, trail, answer)
         return answer

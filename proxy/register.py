@@ -13,13 +13,12 @@ from proxy.core import strict_json
 from proxy.core.attestation import Attestation, check_attestation
 from proxy.core.claims import refused
 from proxy.core.identity import (
-    check_id,
     conflicting,
     hash_handle,
     refuse_other_principal,
     same_workload,
 )
-from proxy.core.registry import Registered
+from proxy.core.registry import Registered, check_id
 from proxy.errors import Code, Refusal
 from proxy.identify import Identify
 from proxy.model import Presented, Principal, Registration
@@ -116,7 +115,7 @@ class Registrar:
             handle_hash=hash_handle(handle),
             principal=principal,
             agent=self.identify.agent,
-            registration=Registration.CLAIMED if self.attestations is None else Registration.ATTESTED,
+            registration=Registration.CLAIMED,  # unless `_store` sees that somebody vouches for it
             profile=None if before is None else before.profile,
             turns=0 if before is None else before.turns,
             quoted=before is not None and before.quoted,

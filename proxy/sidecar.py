@@ -1,7 +1,6 @@
 """A running sidecar: whether it is ready, its figures, and how it ends."""
 
 import logging
-import shutil
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ from proxy.adapters.opa_process import SupervisedOpa
 from proxy.adapters.opa_watchdog import OpaWatchdog
 from proxy.adapters.policy_source import PolicySource
 from proxy.adapters.snapshots import SnapshotKeeper
+from proxy.adapters.volume import Volume
 from proxy.core.review import Review, ReviewStatus
 from proxy.core.stops import SCOPES
 from proxy.pipeline import Pipeline
@@ -33,6 +33,7 @@ class Sidecar:
     pipeline: Pipeline
     store: Store
     journal: Journal
+    volume: Volume
     snapshots: SnapshotKeeper
     policy_source: PolicySource
     listeners: Listeners
@@ -61,7 +62,7 @@ class Sidecar:
             "registration": self.settings.registration,
             "opa": self.settings.opa.mode,
             "ports": {name: getattr(self.settings, f"{name}_port").address for name in ("agent", "review", "probe")},
-            "enforcement": "cooperative, or credential held by the sidecar where upstreams have one",
+            "enforcement": self._enforcement(),
             "in_flight": self.pipeline.gate.inside,
             "ready": self.ready(),
             "store": self.store.status(),
@@ -89,12 +90,20 @@ class Sidecar:
             names.OPA_UP: lambda: int(self._opa_up()),
             names.OPA_RESTARTS_TOTAL: lambda: 0 if self.opa is None else self.opa.restarts,
             names.JOURNAL_RECORDS_TOTAL: lambda: self.journal.head.seq,
-            names.JOURNAL_FREE_BYTES: lambda: shutil.disk_usage(self.settings.state).free,
-            names.JOURNAL_SIZE_BYTES: lambda: shutil.disk_usage(self.settings.state).total,
+            names.JOURNAL_FREE_BYTES: lambda: self.volume.free,
+            names.JOURNAL_SIZE_BYTES: lambda: self.volume.size,
             names.STOPS_STANDING: self._stops,
             names.CONVERSATIONS_IN_MEMORY: lambda: self.store.in_memory,
             names.CALLS_IN_FLIGHT: lambda: self.pipeline.gate.inside,
             names.BUILD_INFO: lambda: {(__version__,): 1},
+        }
+
+    def _enforcement(self) -> Mapping[str, list[str]]:
+        """Upstreams by what keeps an agent from going past the sidecar: a credential that it has not, or its good will."""
+        upstreams = sorted(self.snapshots.current().catalog.upstreams.values(), key=lambda upstream: upstream.name)
+        return {
+            "credential": [each.name for each in upstreams if each.credential is not None],
+            "cooperative": [each.name for each in upstreams if each.credential is None],
         }
 
     def _not_enforcing(self) -> list[str]:

@@ -12,31 +12,26 @@ import orjson
 
 from proxy import __version__
 from proxy.adapters import opa_cli
-from proxy.adapters.archive import lay_out, pack, replace
+from proxy.adapters.archive import pack, replace
 from proxy.adapters.bundle_check import BundleError, Checks, check_rego
-from proxy.core.layers import PLATFORM, platform_members, policies_in, revision_of
+from proxy.core.layers import DATA, PLATFORM, platform_members, policies_in, revision_of
 from proxy.core.policy_data import compile_policy
 from proxy.core.policy_document import PolicyDataError, read_document
 
 __all__ = [
     "Assembled",
     "BundleError",
-    "BundleInfo",
     "PolicyContent",
     "Sources",
     "assemble",
     "bind",
-    "build_bundle",
     "collect_sources",
-    "lay_out",
-    "pack",
     "policy_schema",
     "write",
 ]
 
 _DECISION = "sidegate/decision"
 _POLICIES = "sidegate/policies"
-_DATA = "sidegate/settings/data.json"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,26 +77,8 @@ class Assembled:
     @property
     def settings(self) -> dict[str, Any]:
         """What stands under `data.sidegate.settings`."""
-        settings: dict[str, Any] = orjson.loads(self.files[_DATA])
+        settings: dict[str, Any] = orjson.loads(self.files[DATA])
         return settings
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class BundleInfo:
-    """A written bundle."""
-
-    path: Path
-    revision: str
-    policies: tuple[str, ...]
-    warnings: tuple[str, ...] = field(default=())
-
-
-async def build_bundle(
-    opa: Path, sources: Sources, policy: Mapping[str, Any], *, catalog_revision: str, output: Path
-) -> BundleInfo:
-    """Assemble and write. Raises BundleError with all problems; then the old `output` still stands."""
-    assembled = await assemble(opa, sources, policy, catalog_revision=catalog_revision)
-    return write(assembled, output)
 
 
 async def assemble(
@@ -168,15 +145,9 @@ async def bind(content: PolicyContent, checks: Checks, *, catalog_revision: str)
     )
 
 
-def write(assembled: Assembled, output: Path) -> BundleInfo:
-    """The same bytes for the same content, renamed into place in one step."""
+def write(assembled: Assembled, output: Path) -> None:
+    """The same bytes for the same content, renamed into place in one step. Raises OSError; then the old `output` stands."""
     replace(output, pack(assembled.files))
-    return BundleInfo(
-        path=output,
-        revision=assembled.revision,
-        policies=tuple(sorted(policies_in(assembled.files))),
-        warnings=assembled.warnings,
-    )
 
 
 def policy_schema(sources: Sources) -> Mapping[str, Any]:

@@ -13,15 +13,16 @@ import orjson
 import yaml
 
 from proxy.adapters import opa_cli
-from proxy.adapters.bundle import Assembled, BundleError, Sources, assemble, pack
+from proxy.adapters.archive import pack
+from proxy.adapters.bundle import Assembled, BundleError, Sources, assemble
 from proxy.adapters.rego_tests import RegoTests, run_tests
 from proxy.core.absence import Mutant, Pardon, more_lenient, mutants
+from proxy.core.layers import DATA
 from proxy.core.samples import EFFECTS, Sample, SampleError, read_pardons, read_samples, unlike
 
 _URL = "http://opa/v1/data/sidegate/"
 _STRICT = "decision/{}?strict-builtin-errors=true"
 _MANY = "proof/effects"
-_SETTINGS = "sidegate/settings/data.json"
 _PROOF = b"""package sidegate.proof
 
 import rego.v2
@@ -75,7 +76,7 @@ def enforced(sources: Sources, assembled: Assembled) -> dict[str, bytes]:
     settings["policies"] = {name: mode for name, mode in settings["policies"].items() if name in assembled.folders}
     own = (name for name, folder in assembled.folders.items() if not folder.is_relative_to(sources.shipped))
     settings["policies"] |= dict.fromkeys(own, "enforce")
-    return {**assembled.files, _SETTINGS: orjson.dumps(settings)}
+    return {**assembled.files, DATA: orjson.dumps(settings)}
 
 
 async def sample_bundle(opa: Path, sources: Sources) -> Assembled:

@@ -57,11 +57,6 @@ async def verify(opa: Path, members: Mapping[str, bytes], key: Path) -> None:
         raise SignatureError(f"is not signed by {key}: {why}; sign it with the private key that belongs to it")
 
 
-def check_key(key: Path) -> None:
-    """Raises SignatureError if the public key cannot be used."""
-    _algorithm(_content(key), key, private=False)
-
-
 def _content(key: Path) -> bytes:
     try:
         return key.read_bytes()

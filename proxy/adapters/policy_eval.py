@@ -11,30 +11,31 @@ import orjson
 from proxy.adapters import opa_cli
 from proxy.adapters.archive import ArchiveError, lay_out, read_bounded, unpack
 from proxy.adapters.bundle import Assembled, BundleError
+from proxy.core.layers import DATA, DOCUMENT, MANIFEST
 from proxy.core.opa_trace import Fired, fired
 
-_DATA = "sidegate/settings/data.json"
-_DOCUMENT = "sidegate/settings/policy.json"
-_MANIFEST = ".manifest"
 _DECISION = "data.sidegate.decision.decision"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Loaded:
-    """A policy to ask: its members, its revision, policy.yaml as data, and the files that its members were made from."""
+    """A policy to ask: its members, its revision, policy.yaml as data, and the files that its members were made from. `name` is
+    what it is called in sentences: where its policy.yaml is."""
 
+    name: str
     files: Mapping[str, bytes]
     revision: str
     document: Mapping[str, Any]
     authors: Mapping[str, Path]
 
 
-def of_assembled(assembled: Assembled) -> Loaded:
+def of_assembled(assembled: Assembled, name: str = "policy.yaml") -> Loaded:
     """A policy that was built just now."""
     return Loaded(
+        name=name,
         files=assembled.files,
         revision=assembled.revision,
-        document=orjson.loads(assembled.files[_DOCUMENT]),
+        document=orjson.loads(assembled.files[DOCUMENT]),
         authors=assembled.authors,
     )
 
@@ -51,13 +52,17 @@ def of_bundles(paths: Sequence[Path]) -> Loaded:
         authors |= {name: path / name for name in members}
         files = {**members, **files}
     try:
-        settings, document = orjson.loads(files[_DATA]), orjson.loads(files[_DOCUMENT])
-        manifest = {**orjson.loads(files[_MANIFEST]), "roots": ["sidegate"]}
+        settings, document = orjson.loads(files[DATA]), orjson.loads(files[DOCUMENT])
+        manifest = {**orjson.loads(files[MANIFEST]), "roots": ["sidegate"]}
         revision = str(settings["revision"])
     except (KeyError, TypeError, orjson.JSONDecodeError):
         raise BundleError([f"{paths[0]}: is no bundle of a platform, as `sidegate policy build` writes it"]) from None
     return Loaded(
-        files={**files, _MANIFEST: orjson.dumps(manifest)}, revision=revision, document=document, authors=authors
+        name=", ".join(map(str, paths)),
+        files={**files, MANIFEST: orjson.dumps(manifest)},
+        revision=revision,
+        document=document,
+        authors=authors,
     )
 
 

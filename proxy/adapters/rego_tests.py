@@ -10,7 +10,8 @@ from typing import Any
 import orjson
 
 from proxy.adapters import opa_cli
-from proxy.adapters.bundle import Assembled, Sources, lay_out
+from proxy.adapters.archive import lay_out
+from proxy.adapters.bundle import Assembled, Sources
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -106,10 +106,10 @@ class WatchedFile(Generic[T]):
             self._fail(type(e).__name__)
 
     def _fail(self, problem: str) -> None:
-        if problem != self._problem:
-            self._problem = problem
-            kept = "; the last good content stays in use" if self._good is not None else ""
-            self._report(f"{self._path}: {problem}{kept}")
+        """Where there is no good content, who asks for it is told."""
+        if problem != self._problem and self._good is not None:
+            self._report(f"{self._path}: {problem}; the last good content stays in use")
+        self._problem = problem
 
 
 def _signature(status: os.stat_result) -> tuple[int, ...]:

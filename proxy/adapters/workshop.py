@@ -1,4 +1,4 @@
-"""What `check`, `policy build` and `policy test` work on: settings, catalog and policy as files, before anything runs."""
+"""What the settings name, made ready: catalog, policy and OPA as files, for `check` and `policy` and for the start of `serve`."""
 
 import asyncio
 import logging
@@ -6,7 +6,7 @@ import random
 import shutil
 import tempfile
 from collections.abc import Awaitable, Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import aiohttp
@@ -28,6 +28,7 @@ from proxy.adapters.watched_file import UnusableFileError
 from proxy.adapters.yaml_file import YamlError, load_directory
 from proxy.core.catalog import CatalogError, build_catalog
 from proxy.core.tool import Catalog
+from proxy.ports import Clock
 from proxy.settings import Opa, Settings, Tokens
 
 _log = logging.getLogger(__name__)
@@ -41,6 +42,7 @@ class Workshop:
 
     settings: Settings
     fetch_into: Path | None = None  # where layers that have a URL are; by default in the state directory
+    clock: Clock = field(default_factory=SystemClock)
 
     @property
     def sources(self) -> Sources:
@@ -68,7 +70,7 @@ class Workshop:
         documents = load_directory(self.settings.catalog)
         if not documents:
             raise YamlError([f"{self.settings.catalog}: has no .yaml or .yml file"])
-        return build_catalog(documents, today=SystemClock().now().date())
+        return build_catalog(documents, today=self.clock.now().date())
 
     @property
     def keeping(self) -> Path:
@@ -109,14 +111,14 @@ class Workshop:
         make_private(self.settings.state)
         catalog = await asyncio.to_thread(self.catalog)
         await self.fetched()
-        made = await self.builder().build(catalog, today=SystemClock().now().date())
+        made = await self.builder().build(catalog, today=self.clock.now().date())
         await put(made.assembled, self.output)
         return made.assembled
 
     def source(self, policy: OpaPolicy, started: Callable[[], Awaitable[None]]) -> PolicySource:
         """What a snapshot is prepared with. Raises UnusableError."""
         return PolicySource(
-            builder=self.builder(), output=self.output, policy=policy, clock=SystemClock(), started=started
+            builder=self.builder(), output=self.output, policy=policy, clock=self.clock, started=started
         )
 
     @property
@@ -133,8 +135,8 @@ class Workshop:
         bundle = self.settings.bundle
         if bundle is None or not bundle.urls:
             return None
-        opa, shipped, clock = self.opa(), self.sources.shipped, SystemClock()
-        given = Credentials(self.settings.credentials, self.settings.variables, clock, _log.warning)
+        opa, shipped = self.opa(), self.sources.shipped
+        given = Credentials(self.settings.credentials, self.settings.variables, self.clock, _log.warning)
 
         def headers() -> dict[str, str]:
             credential = given.get(bundle.credential)
@@ -144,7 +146,7 @@ class Workshop:
             urls=bundle.urls,
             directory=self._fetched,
             session=session,
-            clock=clock,
+            clock=self.clock,
             verify=lambda name, members: read_verified(name, members, opa, shipped, bundle.key),
             headers=headers,
             every=bundle.every,
@@ -164,7 +166,7 @@ class Workshop:
         YamlError, UnusableError."""
         await self.fetched()
         builder = self.builder(memory=False, apart=apart)
-        return await builder.of_source(catalog, today=SystemClock().now().date())
+        return await builder.of_source(catalog, today=self.clock.now().date())
 
     async def problems(self) -> list[str]:
         """Everything that is wrong, at once: catalog, policy, token files, keys, credentials."""
@@ -185,7 +187,7 @@ class Workshop:
         """What is fetched for this goes to a place of its own: a check writes nothing."""
         with tempfile.TemporaryDirectory(prefix="sidegate-check-") as name:
             try:
-                await Workshop(self.settings, fetch_into=Path(name)).assembled(catalog)
+                await replace(self, fetch_into=Path(name)).assembled(catalog)
             except (BundleError, YamlError) as error:
                 return list(error.problems)
             except (UnusableError, ValueError) as error:
@@ -209,15 +211,14 @@ class Workshop:
     async def _token_problems(self) -> list[str]:
         """Each token file and issuer by itself, then all of a port together, as `serve` takes them."""
         problems: list[str] = []
-        clock = SystemClock()
         async with aiohttp.ClientSession() as session:
             for port, part in self._token_parts():
                 try:
-                    verifier(part, session, clock)
+                    verifier(part, session, self.clock)
                 except ValueError as error:  # UnusableFileError is one
                     problems.append(f"{port}: {error}")
         try:
-            attestations(self.settings, clock)
+            attestations(self.settings, self.clock)
         except UnusableFileError as error:
             problems.append(f"attestation: {error}")
         return problems
@@ -232,7 +233,7 @@ class Workshop:
         problems: list[str] = []
         for name, fields in self.settings.credentials.items():
             try:
-                given = Credentials({name: fields}, self.settings.variables, SystemClock(), problems.append)
+                given = Credentials({name: fields}, self.settings.variables, self.clock, problems.append)
                 given.get(name)
             except (ValueError, CredentialUnavailableError) as error:
                 problems.append(str(error))

@@ -14,7 +14,7 @@ from proxy.core.state_json import earlier_from_json, registered_from_json, regis
 from proxy.earlier import EarlierCall, Outcome
 from proxy.errors import MEANINGS, Code, Meaning, Ran, Retry
 
-IMPLICIT = "~implicit"
+IMPLICIT = "~implicit"  # no registered id can be this: ids hold no ~
 KEPT_CALLS = 50
 KEPT_FAILURES = 32
 HOLD_WINDOW = timedelta(hours=1)

@@ -11,7 +11,8 @@ from datetime import datetime
 from urllib.parse import unquote
 
 from proxy.core.claims import MAX_TOKEN
-from proxy.core.registry import Registered, workload
+from proxy.core.conversation import IMPLICIT
+from proxy.core.registry import Registered, check_id, workload
 from proxy.errors import Code, Refusal, Retry
 from proxy.model import Agent, Caller, Presented, Principal, Registration, SpanContext
 
@@ -20,10 +21,8 @@ CONVERSATION_HEADER = "x-conversation-id"
 PATIENCE_HEADER = "x-sidegate-patience"
 BAGGAGE_KEYS = frozenset({"sidegate.conversation", "conversation.id"})
 MAX_PATIENCE = 60.0  # seconds
-IMPLICIT = "~implicit"  # no registered id can be this: ids hold no ~
 ANONYMOUS = Principal(issuer="sidegate", subject="anonymous", roles=("unknown",))
 
-_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
 _HANDLE = re.compile(r"[A-Za-z0-9_-]{1,128}")
 _BEARER = re.compile(r"[Bb][Ee][Aa][Rr][Ee][Rr] +([A-Za-z0-9._~+/-]+=*)")  # RFC 6750 section 2.1
 _PATIENCE = re.compile(r"[0-9]{1,2}(?:\.[0-9]{1,6})?")
@@ -75,12 +74,6 @@ def span_context(traceparent: str, tracestate: str = "") -> SpanContext | None:
     if not trace_id.strip("0") or not span_id.strip("0"):
         return None
     return SpanContext(trace_id=trace_id, span_id=span_id, sampled=bool(int(flags, 16) & 1), state=_state(tracestate))
-
-
-def check_id(conversation: str) -> None:
-    """Raise Refusal invalid_call unless it can be a conversation's id."""
-    if _ID.fullmatch(conversation) is None:
-        raise _invalid("a conversation id has 1 to 128 of A-Z a-z 0-9 . _ -", fix="use an id of these characters")
 
 
 def hash_handle(handle: str) -> str:

@@ -17,9 +17,9 @@ from proxy.core.policy_document import PolicyDataError
 
 PLATFORM = "platform"
 SIGNATURES = ".signatures.json"
-_MANIFEST = ".manifest"
-_DATA = "sidegate/settings/data.json"
-_DOCUMENT = "sidegate/settings/policy.json"  # OPA reads no file of another name than data.json as data
+MANIFEST = ".manifest"
+DATA = "sidegate/settings/data.json"
+DOCUMENT = "sidegate/settings/policy.json"  # OPA reads no file of another name than data.json as data
 _POLICIES = "sidegate/policies/"
 _REGO = re.compile(r"sidegate/(?:decision|policies/[A-Za-z0-9_-]+)/[A-Za-z0-9_.-]+\.rego")
 _AGAIN = "build it again with `sidegate policy build`"
@@ -75,28 +75,28 @@ def platform_members(
     """The members of a platform's layer or of a bundle in force."""
     return {
         **dict(sorted(rego.items())),
-        _DATA: canonical({**settings, "revision": revision}),
-        _DOCUMENT: orjson.dumps(document),  # in its author's order, which the order of bounds follows
-        _MANIFEST: _manifest(revision, ["sidegate"], {"layer": PLATFORM, **about}),
+        DATA: canonical({**settings, "revision": revision}),
+        DOCUMENT: orjson.dumps(document),  # in its author's order, which the order of bounds follows
+        MANIFEST: _manifest(revision, ["sidegate"], {"layer": PLATFORM, **about}),
     }
 
 
 def beside_teams(members: Mapping[str, bytes]) -> dict[str, bytes]:
     """A platform's layer that leaves room for the roots of teams: its roots are folder by folder."""
-    manifest = {**_object(members, _MANIFEST), "roots": _folders(members)}
-    return {**members, _MANIFEST: canonical(manifest)}
+    manifest = {**_object(members, MANIFEST), "roots": _folders(members)}
+    return {**members, MANIFEST: canonical(manifest)}
 
 
 def team_members(team: str, rego: Mapping[str, bytes]) -> tuple[str, dict[str, bytes]]:
     """The revision and the members of a team's layer."""
     own = {name: content for name, content in sorted(rego.items()) if name.startswith(f"{_POLICIES}{team}/")}
     revision = revision_of(own, {}, "")
-    return revision, {**own, _MANIFEST: _manifest(revision, [f"{_POLICIES}{team}"], {"layer": team})}
+    return revision, {**own, MANIFEST: _manifest(revision, [f"{_POLICIES}{team}"], {"layer": team})}
 
 
 def read_layer(name: str, members: Mapping[str, bytes], schema: Mapping[str, Any]) -> Layer:
     """The layer of that name. `schema` is rego/schemas/policy.json. Raises LayerError with all problems of the first stage."""
-    manifest = _object(members, _MANIFEST)
+    manifest = _object(members, MANIFEST)
     about = manifest.get("metadata", {}).get("sidegate", {}) if isinstance(manifest.get("metadata"), dict) else {}
     if not isinstance(about, dict) or not isinstance(about.get("layer"), str):
         raise LayerError([f"its .manifest does not say which layer it is; {_AGAIN}"])
@@ -109,9 +109,9 @@ def read_layer(name: str, members: Mapping[str, bytes], schema: Mapping[str, Any
     document: Mapping[str, Any] | None = None
     settings: Mapping[str, Any] = {}
     if name == PLATFORM:
-        document = _object(members, _DOCUMENT)
+        document = _object(members, DOCUMENT)
         settings = _compiled(document, schema)
-        told = {key: value for key, value in _object(members, _DATA).items() if key != "revision"}
+        told = {key: value for key, value in _object(members, DATA).items() if key != "revision"}
         if told != settings:
             raise LayerError([f"its data are not what this version of Sidegate makes of its policy.yaml; {_AGAIN}"])
     revision = revision_of(rego, settings, str(about.get("catalog", "")))
@@ -162,7 +162,7 @@ def _object(members: Mapping[str, bytes], name: str) -> dict[str, Any]:
 
 def _foreign(name: str, members: Mapping[str, bytes], rego: Mapping[str, bytes]) -> list[str]:
     """Data that a policy could read, and policies of others, would become part of the decision unseen."""
-    known = {_MANIFEST, SIGNATURES, *((_DATA, _DOCUMENT) if name == PLATFORM else ())}
+    known = {MANIFEST, SIGNATURES, *((DATA, DOCUMENT) if name == PLATFORM else ())}
     strange = [member for member in members if member not in known and member not in rego]
     if name != PLATFORM:
         strange += [member for member in rego if not member.startswith(f"{_POLICIES}{name}/")]
@@ -174,7 +174,7 @@ def _foreign(name: str, members: Mapping[str, bytes], rego: Mapping[str, bytes])
 def _wrong_roots(name: str, manifest: Mapping[str, Any], rego: Mapping[str, bytes]) -> list[str]:
     allowed = [[f"{_POLICIES}{name}"]]
     if name == PLATFORM:
-        allowed = [["sidegate"], _folders({**rego, _DATA: b""})]
+        allowed = [["sidegate"], _folders({**rego, DATA: b""})]
     if manifest.get("roots") in allowed and manifest.get("rego_version") == 2:
         return []
     return [f"its .manifest must have the roots {', '.join(allowed[-1])} and rego_version 2"]

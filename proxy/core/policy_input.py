@@ -8,11 +8,11 @@ import orjson
 
 from proxy.core import strict_json
 from proxy.core.digest import mask
+from proxy.core.reservation import SHOWN_CALLS
 from proxy.core.review import Approval
 from proxy.core.tool import CheckedCall, Tool
 from proxy.model import Agent, Caller, Facts, History, Principal, Registration, Resource, ToolCall
 
-SHOWN_CALLS = 20
 _CALLS, _AFTER_CALLS = b'"calls":[', b'],"calls_complete":'
 
 
@@ -77,13 +77,14 @@ def compact(document: bytes, facts: Facts) -> bytes:
 
 
 def visible_input(caller: Caller, tools: Sequence[Tool], now: datetime) -> bytes:
-    """The document for `visible`: who asks, and the tools there are."""
+    """The document for `visible`: who asks, and the tools there are. By the minute: who asks again soon asks the same."""
+    minute = now.replace(second=0, microsecond=0)
     return orjson.dumps(
         {
             "agent": agent_facts(caller.agent),
             "principal": principal_facts(caller.principal, {}),
             "tools": [orjson.Fragment(tool.facts) for tool in tools],
-            "environment": {"now": timestamp(now), "mode": "enforce"},
+            "environment": {"now": timestamp(minute), "mode": "enforce"},
         }
     )
 

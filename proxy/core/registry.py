@@ -35,8 +35,7 @@ def bound(known: Registered | None, wanted: Registered, now: datetime) -> Regist
 
     Raises Refusal invalid_call, conversation_expired, conflicting_conversation (another user's, another agent's).
     """
-    if not _ID.fullmatch(wanted.conversation):
-        raise Refusal(Code.INVALID_CALL, "a conversation id has 1 to 128 letters, digits, '.', '_' and '-'")
+    check_id(wanted.conversation)
     if wanted.expires_at <= now:
         raise Refusal(Code.CONVERSATION_EXPIRED, "the token has expired", fix="register with a new token")
     if known is None:
@@ -51,6 +50,16 @@ def bound(known: Registered | None, wanted: Registered, now: datetime) -> Regist
         quoted=known.quoted or wanted.quoted,
         registered_at=known.registered_at,
     )
+
+
+def check_id(conversation: str) -> None:
+    """Raise Refusal invalid_call unless it can be a conversation's id."""
+    if _ID.fullmatch(conversation) is None:
+        raise Refusal(
+            Code.INVALID_CALL,
+            "a conversation id has 1 to 128 of A-Z a-z 0-9 . _ -",
+            fix="use an id of these characters",
+        )
 
 
 def handle_taken() -> Refusal:

@@ -16,7 +16,7 @@ from proxy.earlier import EarlierCall, Outcome
 from proxy.errors import Code, Refusal
 from proxy.model import Caller, Facts, History, ToolCount
 
-SHOWN_CALLS = 20
+SHOWN_CALLS = 20  # of the calls before, to policy
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
