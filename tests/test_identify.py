@@ -5,7 +5,8 @@ from datetime import timedelta
 
 import pytest
 
-from proxy.core.identity import IMPLICIT, hash_handle
+from proxy.core.conversation import IMPLICIT
+from proxy.core.identity import hash_handle
 from proxy.core.registry import Registered
 from proxy.errors import Code, Refusal, Retry
 from proxy.identify import Identify

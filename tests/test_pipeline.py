@@ -65,11 +65,11 @@ async def test_an_allowed_call_takes_every_step_in_order(line: Line) -> None:
 
 
 async def test_what_is_executed_is_what_was_decided_and_nothing_else(line: Line) -> None:
-    """The permit carries the very call, caller, decision and snapshot of the record."""
+    """The permit carries the very call and caller of the record."""
     answer = await line.handle()
     (permit,) = line.upstreams.permits
     intent = (await line.journal(kind="intent"))[0]
-    assert (permit.call_id, permit.decision, permit.snapshot) == (answer.call_id, ALLOW, line.snapshots.now)
+    assert (permit.call_id, permit.caller.conversation) == (answer.call_id, intent["conversation"])
     assert permit.checked.arguments.raw == READ.arguments.raw
     assert (intent["digest"], intent["revision"]) == (permit.checked.digest, line.snapshots.now.revision)
     assert line.policy.asked[0]["call"]["digest"] == permit.checked.digest
@@ -174,7 +174,7 @@ async def test_the_snapshot_is_the_one_that_opas_answer_names(line: Line) -> Non
         ["newer", "confidential"],
         ["terms", "confidential"],
     ]
-    assert line.upstreams.permits[0].snapshot == line.snapshots.before
+    assert line.upstreams.permits[0].checked.tool == line.snapshots.before.catalog.tools[READ.tool]
     assert answer.revision == line.snapshots.before.revision
     assert (await line.terminal())["number"] == line.store.log.state.conversations["talk"].last
 

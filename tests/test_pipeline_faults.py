@@ -262,7 +262,7 @@ async def test_an_approval_stays_for_an_identical_call_when_its_waiter_has_left(
 
 
 async def test_the_end_of_the_process_waits_for_calls_and_then_ends_them_with_their_records(line: Line) -> None:
-    """One is sent and its outcome unknown, one is being decided and abandoned."""
+    """One is sent and its outcome unknown; one is being decided and refused, for its caller is still there."""
     executing, deciding = line.stop("executor.execute"), line.stop("policy.decide")
     deciding.go.set()
     sent = line.begin(WRITE)
@@ -271,9 +271,9 @@ async def test_the_end_of_the_process_waits_for_calls_and_then_ends_them_with_th
     thinking = line.begin()
     await until(lambda: line.steps.count("policy.decide") == 2)
     assert await line.pipeline.finish(0.01) == 2
-    assert (refusal(await sent).code, refusal(await thinking).code) == (Code.OUTCOME_UNKNOWN, Code.ABANDONED)
+    assert (refusal(await sent).code, refusal(await thinking).code) == (Code.OUTCOME_UNKNOWN, Code.OVERLOADED)
     outcomes = sorted(r["outcome"] for r in await line.journal(kind="terminal"))
-    assert (outcomes, line.pipeline.gate.inside) == (["abandoned", "unknown"], 0)
+    assert (outcomes, line.pipeline.gate.inside) == (["refused", "unknown"], 0)
 
 
 async def test_the_end_of_the_process_does_not_cut_off_a_record_that_is_being_written(line: Line) -> None:

@@ -10,6 +10,7 @@ import pytest
 from aiohttp import web
 
 from proxy import __version__
+from proxy.adapters.volume import Volume
 from proxy.errors import Code
 from proxy.model import Status
 from proxy.server.listeners import Listeners
@@ -41,6 +42,7 @@ def sidecar(line: Line, *, opa: Any = None, answers: bool = True, drain_seconds:
         pipeline=line.pipeline,
         store=line.store,
         journal=line.store.log._journal,
+        volume=Volume(line.rig.path, None, line.clock),
         snapshots=cast("Any", line.snapshots),
         policy_source=cast("Any", source),
         listeners=Listeners(complete=True),
@@ -90,6 +92,7 @@ async def test_its_status_has_what_an_operator_asks_for(line: Line) -> None:
     assert status["not_enforcing"] == ["mine"]
     assert (status["approvers"], status["opa"]) == (["leads"], "supervised")
     assert (status["registration"], status["in_flight"]) == ("claimed", 0)
+    assert status["enforcement"] == {"credential": ["suppliers-api"], "cooperative": ["in-agent"]}
 
 
 async def test_it_knows_which_names_the_catalog_has(line: Line) -> None:

@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from proxy import __version__
-from proxy.adapters.bundle import Assembled, BundleError, Sources, assemble, build_bundle
+from proxy.adapters.bundle import Assembled, BundleError, Sources, assemble, write
 from tests.contracts.opa_server import opa_binary
 
 REGO = Path(__file__).parents[2] / "rego"
@@ -73,20 +73,20 @@ async def problems(sources: Sources, document: Mapping[str, Any]) -> str:
 async def test_a_bundle_holds_policies_settings_and_manifest(tmp_path: Path) -> None:
     """Tests and samples stay at home; the revision stands in settings and manifest."""
     output = tmp_path / "bundle.tar.gz"
-    info = await build_bundle(opa_binary(), Sources(shipped=REGO), SAMPLE, catalog_revision="c1", output=output)
+    made = await assembled(Sources(shipped=REGO), SAMPLE)
+    write(made, output)
     with tarfile.open(fileobj=io.BytesIO(output.read_bytes())) as archive:
         members = archive.getnames()
         files = {member.name: archive.extractfile(member).read() for member in archive}  # type: ignore[union-attr]  # files only
     policies = [f"sidegate/policies/{name}/{name}.rego" for name in sorted(SAMPLE["policies"])]
     assert members == [".manifest", "sidegate/decision/decision.rego", *policies, *SETTINGS]
     assert orjson.loads(files[".manifest"]) == {
-        "revision": info.revision,
+        "revision": made.revision,
         "roots": ["sidegate"],
         "rego_version": 2,
         "metadata": {"sidegate": {"layer": "platform", "catalog": "c1", "version": __version__}},
     }
-    assert orjson.loads(files["sidegate/settings/data.json"])["revision"] == info.revision
-    assert info.policies == tuple(sorted(SAMPLE["policies"]))
+    assert orjson.loads(files["sidegate/settings/data.json"])["revision"] == made.revision
     assert names(tmp_path) == ["bundle.tar.gz"]
 
 
@@ -96,8 +96,9 @@ async def test_the_same_sources_give_the_same_bytes(tmp_path: Path) -> None:
     revisions = []
     for output, catalog in zip(outputs, ("c1", "c1", "c2"), strict=True):
         sources = Sources(shipped=REGO)
-        info = await build_bundle(opa_binary(), sources, SAMPLE, catalog_revision=catalog, output=output)
-        revisions.append(info.revision)
+        made = await assemble(opa_binary(), sources, SAMPLE, catalog_revision=catalog)
+        write(made, output)
+        revisions.append(made.revision)
     assert outputs[0].read_bytes() == outputs[1].read_bytes()
     assert revisions[0] == revisions[1] != revisions[2]
 
@@ -109,16 +110,6 @@ async def test_rego_and_settings_change_the_revision(tmp_path: Path) -> None:
     two = await assembled(own(tmp_path, team__rego=GOOD.replace("friday", "monday")), document)
     three = await assembled(own(tmp_path, team__rego=GOOD), {**document, "custom": {"team": {"tool": "y"}}})
     assert len({one.revision, two.revision, three.revision}) == 3
-
-
-async def test_a_failed_build_leaves_the_old_bundle(tmp_path: Path) -> None:
-    """And nothing else behind."""
-    output = tmp_path / "bundle.tar.gz"
-    output.write_bytes(b"old")
-    with pytest.raises(BundleError):
-        await build_bundle(opa_binary(), Sources(shipped=REGO), {}, catalog_revision="c1", output=output)
-    assert names(tmp_path) == ["bundle.tar.gz"]
-    assert output.read_bytes() == b"old"
 
 
 @pytest.mark.parametrize("section", sorted(SAMPLE))

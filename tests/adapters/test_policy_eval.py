@@ -57,7 +57,7 @@ def test_a_built_bundle_is_asked_without_its_sources(bundle: Assembled, tmp_path
     _, members = team_members("mine", {"sidegate/policies/mine/mine.rego": b"package sidegate.policies.mine\n"})
     team.write_bytes(pack(members))
     loaded: Loaded = of_bundles([platform, team])
-    assert loaded.revision == bundle.revision
+    assert (loaded.revision, loaded.name) == (bundle.revision, f"{platform}, {team}")
     assert loaded.document["schema"] == 1
     assert orjson.loads(loaded.files[".manifest"])["roots"] == ["sidegate"]
     assert loaded.authors["sidegate/policies/mine/mine.rego"] == team / "sidegate/policies/mine/mine.rego"

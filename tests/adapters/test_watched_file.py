@@ -127,6 +127,7 @@ def test_without_any_good_content_the_error_says_which_file_and_why(
     with pytest.raises(UnusableFileError, match=problem) as error:
         watched.file.value()
     assert str(path) in str(error.value)
+    assert watched.reports == [], "who asked is told"
     replace(path, b"7")
     assert watched.later() == 7
 

@@ -21,7 +21,6 @@ from proxy.core.registry import Registered
 from proxy.core.results import check_result
 from proxy.core.tool import CheckedCall, Snapshot
 from proxy.core.trail import Trail, intent_record, terminal_record
-from proxy.earlier import Outcome
 from proxy.model import (
     Agent,
     Caller,
@@ -158,7 +157,5 @@ async def facts_after(made: EmbeddedStore, calls: int, one: Parts, conversation:
         trail = one.trail(name, await made.calls.reserve(name, caller, one.checked), caller)
         await made.calls.commit(intent_record(trail, credential="api"), durable=False)
         trail.committed = True
-        await made.calls.settle(
-            terminal_record(trail, outcome=Outcome.DONE, result=one.result, seconds=0.001), durable=False
-        )
+        await made.calls.settle(terminal_record(trail, result=one.result, seconds=0.001), durable=False)
     return await made.calls.reserve(f"{conversation}-last", caller, one.checked)

@@ -15,7 +15,6 @@ from typing import Any
 
 from proxy.adapters.store_embedded import EmbeddedStore
 from proxy.core.trail import Trail, intent_record, terminal_record
-from proxy.earlier import Outcome
 from tests.benchmarks.inside import CALLER, Parts, parts, store
 from tests.benchmarks.load import percentile
 from tests.benchmarks.report import Report, Row, Verdict, command, median
@@ -139,7 +138,7 @@ async def _stored(state: EmbeddedStore, one: Parts, times: int) -> Mapping[str, 
         spent[commit] += time.process_time_ns() - began
         for trail in trails:
             trail.committed = True
-        ends = [terminal_record(t, outcome=Outcome.DONE, result=one.result, seconds=0.001) for t in trails]
+        ends = [terminal_record(t, result=one.result, seconds=0.001) for t in trails]
         began = time.process_time_ns()
         await asyncio.gather(*(state.calls.settle(end, durable=True) for end in ends))
         spent[settle] += time.process_time_ns() - began

@@ -34,6 +34,7 @@ from proxy.model import Facts, History, Presented, Response, ToolCount
 from proxy.server.rescue import answered
 from proxy.settings import Tokens
 from proxy.telemetry import names
+from proxy.telemetry.attributes import of_rule
 from proxy.telemetry.encode import SpanBatch
 from proxy.telemetry.metrics import CallMetrics, Metrics
 from proxy.telemetry.spans import CompactTracer, SpanRecord
@@ -90,7 +91,7 @@ def plain(one: Parts) -> Mapping[str, Callable[[], object]]:
     decision = read_decision(DECISION)
 
     def terminal() -> object:
-        return terminal_record(ended, outcome=Outcome.DONE, result=one.result, seconds=0.001)
+        return terminal_record(ended, result=one.result, seconds=0.001)
 
     return {
         "parse": lambda: dialects.parse(body),
@@ -99,7 +100,7 @@ def plain(one: Parts) -> Mapping[str, Callable[[], object]]:
         "mask arguments": lambda: masked_arguments(one.checked, KEY),
         "write OPA's input": lambda: one.document(FACTS),
         "(*) read a decision not seen before": lambda: decision_reader._read(DECISION),
-        "permit": lambda: grant("c" * 32, one.checked, CALLER, decision, one.snapshot),
+        "permit": lambda: grant("c" * 32, one.checked, CALLER, decision),
         "intent record": lambda: intent_record(trail, credential="api"),
         "check the result": lambda: check_result(response, tool, version),
         "terminal record": terminal,
@@ -117,13 +118,14 @@ def _telemetry(one: Parts) -> Mapping[str, Callable[[], object]]:
     trail.stages = {"decide": 0.001, "upstream": 0.001}
     answer = trail.answer(result=one.result)
     resource = read_resource({})
+    attributes = of_rule(read_decision(DECISION))
 
     def story(tracer: CompactTracer) -> None:
         telemetry = CallTelemetry(tracer, metrics, clock)
         span = telemetry.begin(one.call, Presented())
         for kind in (names.SPAN_INTERNAL, names.SPAN_CLIENT):
             inner = tracer.start("decide", kind, TRACE)
-            inner.set(names.DECISION, "allow")
+            inner.update(attributes)
             inner.end()
         telemetry.conclude(span, trail, answer)
 
@@ -160,14 +162,15 @@ async def waiting(
         exchange = HttpExchange(clock)
         stack.push_async_callback(exchange.close)
         credentials = Credentials({"api": {"bearer_file": str(secret)}}, {}, clock, print)
-        executor = Executors({"http": HttpUpstreams(exchange, credentials, clock, lambda: 0.5)})
+        http = HttpUpstreams(exchange, credentials, clock, lambda: 0.5, state.conversations.stopped)
+        executor = Executors({"http": http}, state.conversations.stopped)
         identify = Identify(
             conversations=state.conversations,
             tokens=verifier(Tokens(), session, clock),
             clock=clock,
             agent=CALLER.agent,
         )
-        permit = grant("c" * 32, one.checked, CALLER, read_decision(DECISION), one.snapshot)
+        permit = grant("c" * 32, one.checked, CALLER, read_decision(DECISION))
         document, presented = one.document(FACTS), Presented(handle="handle-of-c1")
         yield {
             "identify": lambda: identify(presented),

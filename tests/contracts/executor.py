@@ -14,11 +14,9 @@ import pytest
 from proxy.core import permit as permits
 from proxy.core import strict_json
 from proxy.core.tool import (
-    Catalog,
     CheckedCall,
     RequestTemplate,
     ResultRule,
-    Snapshot,
     System,
     Tool,
     ToolVersion,
@@ -114,9 +112,8 @@ def permit(tool: Tool, text: bytes = b"{}") -> permits.Permit:
         conversation="~implicit",
         registration=Registration.NONE,
     )
-    catalog = Catalog(revision="r" * 64, systems={}, upstreams={}, tools={}, resources={})
     decision = Decision(effect=Effect.ALLOW, revision="p")
-    return permits.grant(CALL_ID, checked, caller, decision, Snapshot(catalog=catalog, policy_revision="p" * 64))
+    return permits.grant(CALL_ID, checked, caller, decision)
 
 
 class Bench(ABC):

@@ -13,8 +13,8 @@ from proxy.adapters.journal_reader import read
 from proxy.adapters.own_tools import OwnTools
 from proxy.adapters.store_embedded import EmbeddedStore
 from proxy.core import strict_json
+from proxy.core.gate import Gate
 from proxy.core.identity import hash_handle
-from proxy.core.limits import Gate
 from proxy.core.permit import Permit
 from proxy.core.review import ReviewStatus
 from proxy.core.tool import Catalog, ResourceSource, Snapshot
@@ -148,8 +148,9 @@ class SilentSpan:
     """A span that nobody sees."""
 
     context: SpanContext
+    recording: bool = False
 
-    def set(self, key: str, value: Any) -> None: ...
+    def update(self, attributes: Any) -> None: ...
 
     def event(self, name: str, attributes: Any) -> None: ...
 

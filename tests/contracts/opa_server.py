@@ -201,6 +201,7 @@ async def byte_server(script: Script, *, tcp: bool = False) -> AsyncIterator[Byt
     with short_directory() as directory:
         seen = ByteServer(address=f"unix://{directory}/s")
         tasks: set[asyncio.Task[None]] = set()
+        writers: set[asyncio.StreamWriter] = set()
 
         async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
             number, seen.connections = seen.connections, seen.connections + 1
@@ -216,6 +217,7 @@ async def byte_server(script: Script, *, tcp: bool = False) -> AsyncIterator[Byt
                 seen.ended.put_nowait(number)
 
         def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            writers.add(writer)  # a task that is cancelled before it began never closes its own
             task = asyncio.create_task(serve(reader, writer))
             tasks.add(task)
             task.add_done_callback(tasks.discard)
@@ -227,9 +229,15 @@ async def byte_server(script: Script, *, tcp: bool = False) -> AsyncIterator[Byt
             server = await asyncio.start_unix_server(accept, directory / "s")
         async with server:
             yield seen
+            server.close()
+            await asyncio.sleep(0)  # what was accepted in this turn is a connection in the next
             for task in tuple(tasks):
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
+            for writer in writers:
+                writer.close()
+                with contextlib.suppress(OSError):
+                    await writer.wait_closed()
 
 
 def http(body: bytes, status: str = "200 OK", headers: Mapping[str, str] | None = None) -> bytes:

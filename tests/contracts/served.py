@@ -110,6 +110,7 @@ async def ports(path: Path) -> AsyncIterator[Ports]:
             conversations=line.store.conversations,
             verifier=NamedTokens(dict(REVIEWERS)),
             status=lambda: made.figures,
+            switches=lambda: line.store.switches,
         )
         async with bound(agent.application()) as made.agent, bound(desk.application()) as made.review:
             yield made

@@ -3,11 +3,11 @@
 from tests.e2e.rig import Reply, Rig
 
 
-async def held_price(rig: Rig, handle: str, sku: str = "SKU-1") -> Reply:
-    """Read stock and terms, then ask for the price; the pending answer."""
+async def held_price(rig: Rig, handle: str, sku: str = "SKU-1", **headers: str) -> Reply:
+    """Read stock and terms, then ask for the price (with these headers); the pending answer."""
     for name in ("get_stock", "get_terms"):
         assert (await rig.send(handle, name)).status == 200
-    held = await rig.send(handle, "get_price", {"sku": sku})
+    held = await rig.send(handle, "get_price", {"sku": sku}, **headers)
     assert (held.status, held.code) == (409, "review_pending")
     return held
 

@@ -133,13 +133,15 @@ class SidecarProcess:
         self.process = None
         return code
 
-    async def until(self, holds: Callable[[], Awaitable[bool]], what: str, seconds: float = 20.0) -> None:
+    async def until(
+        self, holds: Callable[[], Awaitable[bool]], what: str, seconds: float = 20.0, pause: float = 0.01
+    ) -> None:
         """Poll until a condition holds; a deadline that passes is a failure."""
         end = time.monotonic() + seconds
         while not await holds():
             if time.monotonic() > end:
                 raise AssertionError(f"not within {seconds} s: {what}\n{self.log()[-1500:]}")
-            await asyncio.sleep(0.01)
+            await asyncio.sleep(pause)
 
     async def until_true(self, holds: Callable[[], bool], what: str, seconds: float = 20.0) -> None:
         """The same for a condition that needs no await."""

@@ -18,6 +18,7 @@ from tests.e2e.scrapes import Scrape, scrape
 
 Pair = tuple[Scrape, Scrape]
 DEADLINE = 5  # seconds that a review stays open, where people are slow
+BETWEEN_SCRAPES = 0.1  # seconds; a scrape is costly for both sides
 
 
 async def healthy(rig: Rig) -> Pair:
@@ -64,18 +65,20 @@ async def refused(rig: Rig) -> Pair:
 
 
 async def opa_killed(rig: Rig) -> Pair:
-    """kill -9: calls are refused until the next one is up."""
-    handle = await rig.register("killed")
-    before = await scrape(rig)
-    assert (await killed_at_a_call(rig, handle)).code == "policy_unavailable"
+    """kill -9: calls are refused until the next one is up. Who looked when it was up already tries again."""
+    for turn in range(3):
+        handle = await rig.register(f"killed-{turn}")
+        before = await scrape(rig)
+        assert (await killed_at_a_call(rig, handle)).code == "policy_unavailable"
 
-    async def restarted() -> bool:
-        return (await scrape(rig)).value(names.OPA_RESTARTS_TOTAL) > before.value(names.OPA_RESTARTS_TOTAL)
+        def restarted(now: Scrape, before: Scrape = before) -> bool:
+            return restarts(now) > restarts(before)
 
-    await rig.until(restarted, "OPA is started again")
-    after = await scrape(rig)
-    await rig.until(rig.ready, "OPA is back")
-    return before, after
+        after = await until(rig, restarted, "OPA is started again", pause=0.01)
+        await rig.until(rig.ready, "OPA is back")
+        if after.value(names.OPA_UP) == 0:
+            return before, after
+    raise AssertionError("nobody saw that OPA was away before the next one was up")
 
 
 async def killed_at_a_call(rig: Rig, handle: str) -> Reply:
@@ -93,21 +96,29 @@ async def killed_at_a_call(rig: Rig, handle: str) -> Reply:
 
 
 async def opa_silent(rig: Rig) -> Pair:
-    """SIGSTOP: it runs and does not answer."""
-    before, pid = await scrape(rig), rig.opa_pid()
-    os.kill(pid, signal.SIGSTOP)
+    """SIGSTOP: it runs and does not answer. Who notices ends it, too, and soon another one runs: that is another situation, so
+    who looked too late tries again."""
+    for _ in range(3):
+        before, pid = await scrape(rig), rig.opa_pid()
 
-    async def down() -> bool:
-        return (await scrape(rig)).value(names.OPA_UP) == 0
+        def noticed(now: Scrape, before: Scrape = before) -> bool:
+            return now.value(names.OPA_UP) == 0 or restarts(now) > restarts(before)
 
-    try:
-        await rig.until(down, "it is noticed", 30)
-        after = await scrape(rig)
-    finally:
-        with suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGCONT)
-    await rig.until(rig.ready, "OPA is back")
-    return before, after
+        os.kill(pid, signal.SIGSTOP)
+        try:
+            after = await until(rig, noticed, "it is noticed", 30, pause=0.01)
+        finally:
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGCONT)
+        await rig.until(rig.ready, "OPA is back")
+        if restarts(after) == restarts(before):
+            return before, after
+    raise AssertionError("nobody saw that OPA was silent before it was ended for it")
+
+
+def restarts(now: Scrape) -> float:
+    """Of OPA."""
+    return now.value(names.OPA_RESTARTS_TOTAL)
 
 
 async def unrecorded(rig: Rig) -> Pair:
@@ -236,7 +247,9 @@ def revision(now: Scrape) -> set[str]:
     return {dict(labels)["revision"] for name, labels in now.values if name == names.POLICY_REVISION_INFO}
 
 
-async def until(rig: Rig, holds: Callable[[Scrape], bool], what: str) -> Scrape:
+async def until(
+    rig: Rig, holds: Callable[[Scrape], bool], what: str, seconds: float = 20.0, pause: float = BETWEEN_SCRAPES
+) -> Scrape:
     """The first scrape for which it holds."""
     found: list[Scrape] = []
 
@@ -245,5 +258,5 @@ async def until(rig: Rig, holds: Callable[[Scrape], bool], what: str) -> Scrape:
         return holds(found[0])
 
     asked: Callable[[], Awaitable[bool]] = now
-    await rig.until(asked, what)
+    await rig.until(asked, what, seconds, pause)
     return found[0]

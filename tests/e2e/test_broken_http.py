@@ -90,9 +90,15 @@ async def test_broken_http_runs_nothing(shared: Rig, broken: str) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("rest", [b"", b"zz\r\n" + GOOD + b"\r\n0\r\n\r\n"], ids=["stalled", "broken"])
-async def test_a_body_that_ends_in_the_middle_is_a_refusal_in_bounded_time(shared: Rig, rest: bytes) -> None:
-    """The handler is reading already when nothing more comes, or when the framing breaks: nothing runs, one record."""
+async def test_a_body_that_ends_in_the_middle_is_a_refusal_in_bounded_time(shared: Rig) -> None:
+    """The handler is reading already when nothing more comes, or when the framing breaks: nothing runs, one record each."""
+    await asyncio.gather(*(cut_short(shared, rest) for rest in (b"", b"zz\r\n" + GOOD + b"\r\n0\r\n\r\n")))
+    assert shared.upstream.received == []
+    assert (await shared.send(await shared.register("stalled"), "get_stock")).status == 200
+
+
+async def cut_short(shared: Rig, rest: bytes) -> None:
+    """A body whose reading has begun, and which goes on with this."""
     handle = await shared.register(f"stalled-{len(rest)}")
     reader, writer = await asyncio.open_connection("127.0.0.1", shared.ports["agent"])
     writer.write(head(handle, "transfer-encoding: chunked", "expect: 100-continue"))
@@ -103,8 +109,6 @@ async def test_a_body_that_ends_in_the_middle_is_a_refusal_in_bounded_time(share
     assert re.findall(rb"HTTP/1\.[01] (\d+)", answer)[0] == b"400", answer
     (call_id,) = re.findall(rb"x-sidegate-call-id: (\w+)", answer)
     assert (await shared.ended(call_id.decode()))["code"] == "invalid_call"
-    assert shared.upstream.received == []
-    assert (await shared.send(handle, "get_stock")).status == 200
 
 
 async def test_pipelined_requests_are_answered_in_order(shared: Rig) -> None:

@@ -10,14 +10,18 @@ import subprocess
 import sys
 import tempfile
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 import yaml
 
-from tests.e2e.jaeger import jaeger_binary
+from proxy.adapters.journal_reader import read
+from tests.e2e.jaeger import Jaeger, jaeger_binary
 
 REPO = Path(__file__).parents[2]
 CHAPTERS = (
@@ -180,7 +184,7 @@ def test_what_keep_prints_works_and_one_flipped_byte_is_found(kept: Kept) -> Non
 @pytest.mark.parametrize("kept", ["--jaeger"], indirect=True)
 def test_jaeger_tells_the_story_under_the_links_that_are_printed(kept: Kept) -> None:
     """The UI's link (a placeholder in a Jaeger from Go's module proxy, which is said), the trace of the held call, and one
-    search that finds the call that was held and the one that ran; Ctrl-C ends Jaeger, too."""
+    search that finds the call that was held and the one that ran; the story that the journal has; Ctrl-C ends Jaeger, too."""
     links = dict(re.findall(r"^     (UI|API|both) +(http://\S+)$", kept.printed, re.MULTILINE))
     assert "built without its UI" in kept.printed
     assert "not the Jaeger UI" in fetched(links["UI"])
@@ -191,12 +195,40 @@ def test_jaeger_tells_the_story_under_the_links_that_are_printed(kept: Kept) -> 
     called = [{span["operationName"] for span in trace["spans"]} for trace in traces]
     assert sorted("tools/call get_price" in names for names in called) == [False, True]
     assert f"http://127.0.0.1:{review_port(kept)}/v1/reviews/" in fetched(links["UI"])
+    link = urlsplit(links["API"])
+    jaeger = Jaeger(folder=kept.folder, ports={"JAEGER_QUERY_PORT": link.port or 0})
+    the_held_call_is_told(jaeger, link.path.rpartition("/")[2], list(read(kept.folder / "state" / "journal")))
 
     os.killpg(kept.process.pid, signal.SIGINT)
     assert kept.process.wait(30) == 0
     with pytest.raises(ProcessLookupError):
         os.killpg(kept.process.pid, 0)
     shutil.rmtree(kept.folder)
+
+
+def the_held_call_is_told(jaeger: Jaeger, trace: str, records: Sequence[Mapping[str, Any]]) -> None:
+    """Found by one tag each; who asked, what was decided, by which rule and revision, how long the person took, what the
+    upstream did: as the journal of the demo has it."""
+    (held,) = [record for record in records if record["kind"] == "terminal" and record["trace"] == trace]
+    of_call = {"sidegate.decision_id": held["call"], "gen_ai.tool.call.id": held["tool_call"]}
+    of_talk = {"gen_ai.tool.name": "get_price", "gen_ai.conversation.id": held["conversation"]}
+    for tag, value in {**of_call, **of_talk, "sidegate.decision": "review"}.items():
+        assert trace in jaeger.search("sidegate", {tag: value}), tag
+    spans = {span.name: span for span in jaeger.trace(trace)}
+    server, answered = spans["execute_tool get_price"].attributes, spans["review resolved"].attributes
+    assert (server["sidegate.principal"], server["sidegate.code"]) == (held["principal"]["id"], "review_pending")
+    assert (server["security_rule.ruleset.name"], server["security_rule.name"]) == ("combination", "sourcing_triangle")
+    assert server["security_rule.version"] == held["decision"]["policy"]
+    assert server["sidegate.revision"] == held["revision"]
+    review = held["review"]
+    (asked,) = [r for r in records if r["kind"] == "review_requested" and r["review"]["id"] == review]
+    (said,) = [r for r in records if r["kind"] == "review_resolved" and r["review"] == review and r["by"]]
+    took = datetime.fromisoformat(said["resolved_at"]) - datetime.fromisoformat(asked["review"]["requested_at"])
+    assert answered["sidegate.review.seconds"] == pytest.approx(took.total_seconds(), abs=0.002)
+    assert (answered["sidegate.review.status"], answered["sidegate.review.by"]) == ("approved", said["by"])
+    (ran,) = jaeger.search("sidegate", {"sidegate.review_id": review}) - {trace}
+    (sent,) = [span for span in jaeger.trace(ran) if span.name == "tools/call get_price"]
+    assert (sent.kind, sent.attributes["http.response.status_code"], sent.error) == ("client", 200, False)
 
 
 def fetched(url: str) -> str:

@@ -1,5 +1,7 @@
 """Every way out of the line, found in a real Jaeger by one tag search each, and read there span by span."""
 
+import asyncio
+import contextlib
 import json
 from collections.abc import AsyncIterator
 from datetime import datetime
@@ -31,30 +33,47 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(180)]
 DECIDED = {"abandoned": [True], "closed": [True], "unknown": [], "invalid": [], "unparsable": []}
 
 
-@pytest_asyncio.fixture(scope="module", loop_scope="module", params=["http/protobuf", "grpc"])
-async def story(
-    request: pytest.FixtureRequest, jaeger: Jaeger, tmp_path_factory: pytest.TempPathFactory
-) -> AsyncIterator[Story]:
-    """All of it played once over each protocol, up to the end of the process, which flushes."""
-    protocol = str(request.param)
-    async with rig(tmp_path_factory.mktemp("told")) as made:
-        told = Story(made, jaeger, f"sidegate-{protocol.partition('/')[0]}")
-        made.environment = jaeger.variables(protocol, told.service)
-        # Long enough for all that has to be done before, short enough to be waited for.
-        made.settings |= {"review_ttl": "8s", "opa": {"deadline": "3s"}}
-        for entry in made.catalog["tools"]:
-            entry["timeout"] = "2s"
-        made.upstream.answer = upstream
-        await made.start()
-        await ask(told, "expired")
-        await held_and_approved(told)
-        await rejected(told)
-        await ended_otherwise(told)
-        await expired(told)
-        assert ("cygrpc" in maps(made.pid)) is (protocol == "grpc")
-        assert await made.stop() == 0
-        await made.until_true(lambda: bool(told.spans("closed")), "what was flushed at the end can be searched")
+PROTOCOLS = ("http/protobuf", "grpc")
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def stories(jaeger: Jaeger, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[dict[str, Story]]:
+    """All of it, played over both protocols at the same time: most of it is waiting."""
+    async with contextlib.AsyncExitStack() as stack:
+        told = {}
+        for protocol in PROTOCOLS:
+            made = await stack.enter_async_context(rig(tmp_path_factory.mktemp("told")))
+            told[protocol] = Story(made, jaeger, f"sidegate-{protocol.partition('/')[0]}")
+        async with asyncio.TaskGroup() as group:
+            for protocol, one_of_them in told.items():
+                group.create_task(played(one_of_them, protocol))
         yield told
+
+
+async def played(told: Story, protocol: str) -> None:
+    """Every way out, up to the end of the process, which flushes."""
+    made = told.rig
+    made.environment = told.jaeger.variables(protocol, told.service)
+    # Long enough for all that has to be done before, short enough to be waited for.
+    made.settings |= {"review_ttl": "8s", "opa": {"deadline": "3s"}}
+    for entry in made.catalog["tools"]:
+        entry["timeout"] = "2s"
+    made.upstream.answer = upstream
+    await made.start()
+    await ask(told, "expired")
+    await held_and_approved(told)
+    await rejected(told)
+    await ended_otherwise(told)
+    await expired(told)
+    assert ("cygrpc" in maps(made.pid)) is (protocol == "grpc")
+    assert await made.stop() == 0
+    await made.until_true(lambda: bool(told.spans("closed")), "what was flushed at the end can be searched")
+
+
+@pytest.fixture(scope="module", params=PROTOCOLS)
+def story(request: pytest.FixtureRequest, stories: dict[str, Story]) -> Story:
+    """What was played over each protocol."""
+    return stories[request.param]
 
 
 # Found ---------------------------------------------------------------------------------------------------------------

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import json
 import re
+import statistics
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -37,17 +38,16 @@ async def collector(fault: str, folder: Path) -> AsyncIterator[str]:
     elif fault == "mute":
         async with hanging() as url:
             yield url
-    elif fault == "untrusted":
+    elif fault in {"untrusted", "wants TLS"}:
         authority = make_authority(folder)
         async with receiving(server_side(authority)) as receiver:
-            yield receiver.url
+            yield receiver.url if fault == "untrusted" else receiver.url.replace("https://", "http://")
     elif fault == "refuses over gRPC":
         async with refusing_grpc() as url:
             yield url
     else:
-        replies = {"busy": Reply(status=503), "elsewhere": Reply(status=404), "hangs": Reply(hang=True)}
         async with receiving() as receiver:
-            receiver.default = replies[fault]
+            receiver.default = Reply(hang=True) if fault == "hangs" else Reply(status=int(fault))
             yield receiver.url
 
 
@@ -86,8 +86,11 @@ async def refusing_grpc() -> AsyncIterator[str]:
         ("http/protobuf", "dead", "ClientConnectorError", "host and port"),
         ("http/protobuf", "hangs", "TimeoutError", "OTEL_EXPORTER_OTLP_TIMEOUT"),
         ("http/protobuf", "mute", "TimeoutError", "OTEL_EXPORTER_OTLP_TIMEOUT"),
-        ("http/protobuf", "busy", "HTTP 503", ""),
-        ("http/protobuf", "elsewhere", "HTTP 404", "/v1/traces"),
+        ("http/protobuf", "503", "HTTP 503", "overloaded or starting"),
+        ("http/protobuf", "429", "HTTP 429", "raise its limit"),
+        ("http/protobuf", "502", "HTTP 502", "does not reach it"),
+        ("http/protobuf", "404", "HTTP 404", "/v1/traces"),
+        ("http/protobuf", "wants TLS", "ServerDisconnectedError", "https://"),
         ("http/protobuf", "untrusted", "ClientConnectorCertificateError", "OTEL_EXPORTER_OTLP_CERTIFICATE"),
         ("http/protobuf", "refuses over gRPC", "", "OTEL_EXPORTER_OTLP_PROTOCOL=grpc"),
         ("grpc", "dead", "gRPC UNAVAILABLE", "host, port"),
@@ -99,7 +102,7 @@ async def refusing_grpc() -> AsyncIterator[str]:
 async def test_no_call_notices_and_the_log_says_it_once(
     prepared: Rig, tmp_path: Path, protocol: str, fault: str, why: str, fix: str
 ) -> None:
-    """Calls are answered as ever while batch after batch is lost; losses are counted; the end keeps its bound."""
+    """Calls and probes are answered as ever while batch after batch is lost; losses are counted; the end keeps its bound."""
     (tmp_path / "tls").mkdir()
     async with collector(fault, tmp_path / "tls") as url:
         prepared.environment = HURRY | {
@@ -109,13 +112,14 @@ async def test_no_call_notices_and_the_log_says_it_once(
         }
         await prepared.start()
         handle = await prepared.register("c1")
-        slowest, lost = 0.0, 0.0
+        took, lost = list[float](), 0.0
         while lost < 12:  # at least two batches
             began = time.monotonic()
             assert (await prepared.send(handle, "get_stock")).status == 200
-            slowest = max(slowest, time.monotonic() - began)
+            took.append(time.monotonic() - began)
             lost = await dropped(prepared)
-        assert slowest < 1
+        assert await probes(prepared) == {"live": 200, "ready": 200}
+        assert statistics.median(took) < 0.5, took  # one may meet a moment in which the machine stood still
         (said,) = [line for line in lines(prepared) if line["message"] == SAID]
         assert said["why"].startswith(why)
         assert fix in said.get("fix", "")
@@ -125,6 +129,15 @@ async def test_no_call_notices_and_the_log_says_it_once(
         assert await prepared.stop() == 0
         assert time.monotonic() - began < FLUSH_SECONDS + 3
         assert len([line for line in lines(prepared) if line["message"] == SAID]) == 1
+
+
+async def probes(rig: Rig) -> dict[str, int]:
+    """What both answer at present."""
+    answers = {}
+    for name in ("live", "ready"):
+        async with rig.session.get(rig.url("probe") + f"/healthz/{name}") as response:
+            answers[name] = response.status
+    return answers
 
 
 async def dropped(rig: Rig) -> float:

@@ -87,7 +87,7 @@ async def test_the_start_line_says_what_is_in_force(prepared: Rig) -> None:
     assert line["approvers"] == ["desk-owners", "sourcing-leads"]
     assert (line["registration"], line["opa"]) == ("claimed", "supervised")
     assert line["ports"] == {name: f"127.0.0.1:{port}" for name, port in prepared.ports.items()}
-    assert "cooperative" in line["enforcement"]
+    assert line["enforcement"] == {"credential": ["api"], "cooperative": ["in-agent"]}
     assert all(len(line[name]) == 64 for name in ("policy", "catalog"))
     assert line["revision"]
 

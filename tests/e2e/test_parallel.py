@@ -6,6 +6,7 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
+import aiohttp
 import pytest
 
 from tests.e2e.rig import Received, Rig, echo, reply, tool
@@ -149,8 +150,9 @@ async def test_a_repeated_id_fails_alone(shared: Rig) -> None:
 
 
 async def test_over_the_limit_of_calls_under_way_a_call_is_refused(prepared: Rig) -> None:
-    """`in_flight: 2`: the third is overloaded at once, and a place is free again when one has ended."""
-    prepared.settings["limits"] = {"in_flight": 2}
+    """`in_flight: 4`: two are ada's, the third of hers is overloaded at once and says so, ben's run; places are free again when
+    calls have ended."""
+    prepared.settings["limits"] = {"in_flight": 4}
     await prepared.start()
     go = asyncio.Event()
 
@@ -159,12 +161,47 @@ async def test_over_the_limit_of_calls_under_way_a_call_is_refused(prepared: Rig
         await echo(request, writer)
 
     prepared.upstream.answer = gated
-    handle = await prepared.register("c1")
-    two = [asyncio.create_task(prepared.send(handle, "get_stock", {"sku": str(n)})) for n in range(2)]
-    await prepared.until_true(lambda: len(prepared.upstream.received) == 2, "two are under way")
-    third = await prepared.send(handle, "get_stock", {"sku": "3"})
-    assert (third.status, third.code) == (429, "overloaded")
+    ada, ben = await prepared.register("hers"), await prepared.register("his", "ben")
+    under_way = [asyncio.create_task(prepared.send(ada, "get_stock", {"sku": str(n)})) for n in range(2)]
+    await prepared.until_true(lambda: len(prepared.upstream.received) == 2, "two of ada's are under way")
+    third = await prepared.send(ada, "get_stock", {"sku": "3"})
+    assert (third.status, third.code, third.headers["retry-after"]) == (429, "overloaded", "1")
+    assert "2 calls of this principal" in third.body["refusal"]["message"]
+    assert "fewer calls" in third.body["refusal"]["fix"]
+    assert (await prepared.ended(third.call_id))["principal"]["name"] == "Ada Example"
+    under_way.append(asyncio.create_task(prepared.send(ben, "get_stock", {"sku": "4"})))
+    await prepared.until_true(lambda: len(prepared.upstream.received) == 3, "ben's is, too")
     go.set()
-    assert [(await task).status for task in two] == [200, 200]
-    assert (await prepared.send(handle, "get_stock", {"sku": "3"})).status == 200
+    assert [(await task).status for task in under_way] == [200, 200, 200]
+    assert (await prepared.send(ada, "get_stock", {"sku": "3"})).status == 200
     await prepared.sound()
+
+
+async def test_one_users_slow_calls_leave_the_upstream_to_others(shared: Rig) -> None:
+    """140 at once of one user, to one tool: 128 get their place, the others are told at once, and ben's call is answered."""
+    go = asyncio.Event()
+
+    async def gated(request: Received, writer: asyncio.StreamWriter) -> None:
+        if request.target.startswith("/stock/slow"):
+            await go.wait()
+        await echo(request, writer)
+
+    shared.upstream.answer = gated
+    ada, ben = await shared.register("slow"), await shared.register("quick", "ben")
+    codes: list[str] = []
+
+    async def one(number: int) -> None:
+        codes.append((await shared.send(ada, "get_stock", {"sku": f"slow-{number}"})).code)
+
+    async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as session:
+        usual, shared.session = shared.session, session
+        try:
+            tasks = [asyncio.create_task(one(number)) for number in range(140)]
+            await shared.until_true(lambda: len(codes) == 12, "those over her share are told")
+            await shared.until_true(lambda: len(shared.upstream.received) == 128, "the others are under way")
+            assert (await shared.send(ben, "get_stock")).status == 200
+            go.set()
+            await asyncio.gather(*tasks)
+        finally:
+            shared.session = usual
+    assert sorted(codes) == [""] * 128 + ["overloaded"] * 12

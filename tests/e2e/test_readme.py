@@ -1,22 +1,12 @@
-"""README as a stranger follows it: its marked blocks run in order, in an empty directory, and what it claims comes true.
-
-A block is marked by `<!-- test: NAME -->` on the line before its fence. Ports are replaced by free ones, nothing else.
-"""
+"""README's ten minutes as a stranger follows them, to the searches in Jaeger: the marked blocks run in order, in an empty
+directory, and what README claims comes true. Ports are replaced by free ones, nothing else."""
 
 import asyncio
-import contextlib
 import importlib.util
 import json
-import os
-import re
-import signal
-import subprocess
 import sys
-import threading
-import time
-from collections.abc import AsyncIterator, Callable, Iterator
-from dataclasses import dataclass, field
-from pathlib import Path
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import pytest
@@ -24,75 +14,29 @@ import pytest_asyncio
 import requests
 from aiohttp import web
 
+from tests.e2e.readme_page import REPO, Shell, shell, until
 from tests.e2e.rig import free_ports
 
-REPO = Path(__file__).parents[2]
-README = (REPO / "README.md").read_text()
-BLOCKS = dict(re.findall(r"<!-- test: (\S+) -->\n```\w+\n(.*?)```\n", README, re.DOTALL))
-SHELL = ("init", "service", "tool", "rule", "call", "review", "again", "audit", "ticket", "replay")
-PORTS = {"agent": "8900", "probe": "8901", "review": "8902", "crm": "9100"}
+BLOCKS_HERE = ("init", "service", "tool", "rule", "call", "review", "again", "audit", "ticket", "replay")
+PORTS = {"agent": "8900", "probe": "8901", "review": "8902", "crm": "9100", "jaeger": "16686"}
 ASK = {"get_customer": '{"customer_id": "ACME"}', "get_price": '{"sku": "SKU-2"}'}
-END = "@@ end of block\n"
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Stranger:
-    """One shell session in an empty directory, block after block; `said` is what each block printed."""
+    """Somebody with a shell open."""
 
-    folder: Path
+    shell: Shell
     ports: dict[str, int]
-    said: dict[str, str] = field(default_factory=dict)
 
-    def text(self, block: str) -> str:
-        """A block with the ports of this run."""
-        free = {usual: str(self.ports[name]) for name, usual in PORTS.items()}
-        return re.sub(r"\b(8900|8901|8902|9100)\b", lambda found: free[found[1]], BLOCKS[block])
+    @property
+    def said(self) -> dict[str, str]:
+        """What each block printed."""
+        return self.shell.said
 
     def url(self, port: str, path: str) -> str:
         return f"http://127.0.0.1:{self.ports[port]}{path}"
-
-    def open(self) -> "subprocess.Popen[str]":
-        """The shell; `sidegate` on its PATH as `deploy/venv.sh` puts it there, ports and deadline of sidegate.yaml overridden."""
-        command = self.folder / "bin" / "sidegate"
-        command.parent.mkdir()
-        command.write_text(f'#!/bin/sh\nPYTHONPATH="{REPO}" exec "{sys.executable}" -m proxy.cli "$@"\n')
-        command.chmod(0o755)
-        own = {f"SIDEGATE_{n.upper()}_PORT": f"127.0.0.1:{self.ports[n]}" for n in ("agent", "probe", "review")}
-        own["SIDEGATE_OPA__DEADLINE"] = "10s"  # the machine may be busy
-        return subprocess.Popen(
-            ["bash", "-e"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            cwd=self.folder,
-            env={**os.environ, **own, "PATH": f"{command.parent}:{os.environ['PATH']}"},
-            start_new_session=True,
-        )
-
-    def copy(self, block: str, shell: "subprocess.Popen[str]") -> None:
-        """Copy a block into the shell and wait until its last command has ended; a command that fails ends the shell."""
-        assert shell.stdin is not None
-        assert shell.stdout is not None
-        shell.stdin.write(f"{self.text(block)}\necho '{END.strip()}'\n")
-        shell.stdin.flush()
-        lines: list[str] = []
-        while not lines or lines[-1] != END:
-            line = shell.stdout.readline()
-            assert line, f"README's block {block} failed:\n{''.join(lines)}"
-            lines.append(line)
-        self.said[block] = "".join(lines[:-1])
-
-    def until(self, holds: Callable[[], bool], what: str) -> None:
-        """Look again and again, as a person does, for at most 30 s."""
-        end = time.monotonic() + 30
-        while True:
-            with contextlib.suppress(requests.ConnectionError):
-                if holds():
-                    return
-            assert time.monotonic() < end, f"not within 30 s: {what}\n{self.log('sidegate')[-3000:]}"
-            threading.Event().wait(0.05)
 
     def ready(self) -> bool:
         return requests.get(self.url("probe", "/healthz/ready"), timeout=10).ok
@@ -100,12 +44,17 @@ class Stranger:
     def tool_in_force(self) -> bool:
         return "get_price" in self.tools(self.handle("waiting"))
 
+    def found_in_jaeger(self) -> bool:
+        """Whether all four calls of the conversation have arrived."""
+        asked = {"service": "sidegate", "tags": '{"gen_ai.conversation.id": "first"}'}
+        return len(requests.get(self.url("jaeger", "/api/traces"), params=asked, timeout=10).json()["data"]) == 4
+
     def log(self, name: str) -> str:
-        return (self.folder / "my-sidecar" / f"{name}.log").read_text()
+        return (self.shell.folder / "my-sidecar" / f"{name}.log").read_text()
 
     def handle(self, conversation: str) -> str:
         """Register a conversation with the user's token."""
-        token = (self.folder / "my-sidecar" / "user.token").read_text().strip()
+        token = (self.shell.folder / "my-sidecar" / "user.token").read_text().strip()
         answer = requests.put(
             self.url("agent", f"/v1/conversations/{conversation}"),
             headers={"authorization": f"Bearer {token}"},
@@ -120,28 +69,40 @@ class Stranger:
         return {tool["name"] for tool in requests.get(url, timeout=10).json()}
 
 
+def variables(ports: dict[str, int]) -> dict[str, str]:
+    """Ports of sidecar and Jaeger; spans are sent soon, and OPA may take its time: the machine may be busy."""
+    own = {f"SIDEGATE_{name.upper()}_PORT": f"127.0.0.1:{ports[name]}" for name in ("agent", "probe", "review")}
+    names = ("QUERY_GRPC", "OTLP_HTTP", "OTLP_GRPC", "HEALTH")
+    jaeger = {f"JAEGER_{name}_PORT": str(port) for name, port in zip(names, free_ports(len(names)), strict=True)}
+    return {
+        **own,
+        **jaeger,
+        "JAEGER_QUERY_PORT": str(ports["jaeger"]),
+        "OTEL_EXPORTER_OTLP_ENDPOINT": f"http://127.0.0.1:{jaeger['JAEGER_OTLP_HTTP_PORT']}",
+        "OTEL_BSP_SCHEDULE_DELAY": "50",
+        "OTEL_RESOURCE_ATTRIBUTES": "k8s.pod.name=buyer-7d4f9",  # as the chart sets it
+        "SIDEGATE_OPA__DEADLINE": "10s",
+    }
+
+
 @pytest.fixture(scope="module")
 def stranger(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stranger]:
-    """Somebody who has followed README to its audit, with everything still running."""
+    """Somebody who has followed README to its last search, with everything still running."""
     ports = dict(zip(PORTS, free_ports(len(PORTS)), strict=True))
-    someone = Stranger(tmp_path_factory.mktemp("stranger"), ports)
-    with someone.open() as shell:
-        try:
-            for block in SHELL:
-                someone.copy(block, shell)
-                if block == "init":
-                    someone.until(someone.ready, "the sidecar is ready")
-                if block == "rule":
-                    someone.until(someone.tool_in_force, "the new tool is in force")
-            yield someone
-        finally:
-            os.killpg(shell.pid, signal.SIGTERM)
-
-
-def test_every_marked_block_is_run_here() -> None:
-    """A new block in README has to find its place in this test."""
-    assert list(BLOCKS) == [*SHELL, "openai", "anthropic"]
-    assert len(BLOCKS) == README.count("<!-- test: ")
+    replaced = {usual: str(ports[name]) for name, usual in PORTS.items()}
+    with shell(tmp_path_factory.mktemp("stranger"), replaced, variables(ports)) as opened:
+        someone = Stranger(shell=opened, ports=ports)
+        opened.copy("jaeger")
+        until(lambda: requests.get(someone.url("jaeger", "/api/services"), timeout=10).ok, "Jaeger runs", 60)
+        for block in BLOCKS_HERE:
+            opened.copy(block)
+            if block == "init":
+                until(someone.ready, "the sidecar is ready")
+            if block == "rule":
+                until(someone.tool_in_force, "the new tool is in force")
+        until(someone.found_in_jaeger, "Jaeger has the traces")
+        opened.copy("search")
+        yield someone
 
 
 def test_a_directory_to_begin_with_is_in_order(stranger: Stranger) -> None:
@@ -174,6 +135,12 @@ def test_the_approved_call_runs_once(stranger: Stranger) -> None:
 def test_the_audit_tells_it_and_verifies(stranger: Stranger) -> None:
     for said in ("get_customer v1 done", "get_price v1 is held", "approved by", "get_price v1 done", "ok: "):
         assert said in stranger.said["audit"]
+
+
+def test_each_search_finds_what_its_comment_says(stranger: Stranger) -> None:
+    """Four calls, of which two were held and two ran; nothing failed closed."""
+    found = [json.loads(line)["data"] for line in stranger.said["search"].splitlines()]
+    assert [len(traces) for traces in found] == [4, 2, 2, 3, 2, 0]
 
 
 @pytest_asyncio.fixture(loop_scope="module")
@@ -215,7 +182,7 @@ def loop(dialect: str, model: str, stranger: Stranger) -> list[str]:
         for step in range(len(ASK)):
             messages.append({"role": "user", "content": f"[{step}] go on"})
             given = {"client": sdk, "sidegate": session, "model": "scripted", "messages": messages, "tools": tools}
-            exec(stranger.text(dialect), given)
+            exec(stranger.shell.text(dialect), given)
             last = messages[-1]
             assert last["role"] == ("tool" if dialect == "openai" else "user")
             told.append(str(last["content"] if dialect == "openai" else last["content"][0]["content"]))

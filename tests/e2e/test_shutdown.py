@@ -10,9 +10,33 @@ from dataclasses import replace
 
 import aiohttp
 import pytest
+import pytest_asyncio
+from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
 from tests.e2e.gates import Gate
 from tests.e2e.rig import Rig
+from tests.telemetry.receiver import Receiver, attributes, receiving
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def collector(prepared: Rig) -> AsyncIterator[Receiver]:
+    """Gets the spans of the rig's sidecar, and nothing before it ends: the schedule is an hour."""
+    async with receiving() as receiver:
+        prepared.environment = {
+            "OTEL_EXPORTER_OTLP_ENDPOINT": receiver.url,
+            "OTEL_BSP_SCHEDULE_DELAY": "3600000",
+        }
+        yield receiver
+
+
+def calls_told(collector: Receiver) -> list[tuple[str, str | None]]:
+    """What the collector has got of calls: their spans' names and why they were refused. Each span has its status."""
+    served = [span for span in collector.spans if span.kind == Span.SPAN_KIND_SERVER]
+    ours = [(span, attributes(span).get("error.type")) for span in served if span.name.startswith("execute_tool")]
+    for span, why in ours:
+        assert (span.status.code == span.status.STATUS_CODE_ERROR) is (why is not None), span
+        assert span.end_time_unix_nano >= span.start_time_unix_nano
+    return sorted(((span.name.removeprefix("execute_tool "), why) for span, why in ours), key=str)
 
 
 async def ends_with(rig: Rig) -> int:
@@ -33,8 +57,8 @@ async def kept_connection(rig: Rig) -> AsyncIterator[Rig]:
         yield replace(rig, session=session)
 
 
-async def test_sigterm_lets_calls_end(prepared: Rig) -> None:
-    """One call at the upstream, one held and one at OPA: all three are answered, and what is new is refused."""
+async def test_sigterm_lets_calls_end(prepared: Rig, collector: Receiver) -> None:
+    """One call at the upstream, one held and one at OPA: all three are answered, what is new is refused, all spans arrive."""
     prepared.settings["patience"] = "20s"
     prepared.settings["opa"] = {"deadline": "5s"}
     await prepared.start()
@@ -75,6 +99,43 @@ async def test_sigterm_lets_calls_end(prepared: Rig) -> None:
     await prepared.sound()
     assert [r["code"] for r in prepared.records(kind="terminal")].count("overloaded") == 1
     assert {r["outcome"] for r in prepared.records(kind="terminal", conversation="c2")} == {"done"}
+    assert calls_told(collector) == [
+        ("create_order", None),
+        ("get_price", "review_pending"),
+        ("get_stock", "overloaded"),
+        ("get_stock", None),
+        ("get_stock", None),
+        ("get_terms", None),
+    ]
+
+
+async def test_who_waits_for_opa_beyond_the_drain_is_told_that_it_ends(prepared: Rig, collector: Receiver) -> None:
+    """The caller is there and is answered: it is not the caller who has given up. Its spans arrive with their end."""
+    prepared.settings |= {"drain": "300ms", "opa": {"deadline": "20s"}}
+    await prepared.start()
+    handle = await prepared.register("c1")
+    opa = prepared.opa_pid()
+
+    async def one_in_flight() -> bool:
+        return bool((await prepared.review("GET", "/v1/status"))[1]["in_flight"] == 1)
+
+    os.kill(opa, signal.SIGSTOP)
+    try:
+        thinking = asyncio.create_task(prepared.send(handle, "get_stock"))
+        await prepared.until(one_in_flight, "the stock is asked for")
+        os.kill(prepared.pid, signal.SIGTERM)
+        answer = await thinking
+    finally:
+        os.kill(opa, signal.SIGCONT)
+    assert (answer.status, answer.code, answer.body["refusal"]["ran"]) == (429, "overloaded", "no")
+    assert "shutting down" in answer.body["refusal"]["message"]
+    assert await ends_with(prepared) == 0
+    (record,) = prepared.records(kind="terminal")
+    assert (record["outcome"], record["code"], "caller_gone" in record) == ("refused", "overloaded", False)
+    await prepared.sound()
+    assert calls_told(collector) == [("get_stock", "overloaded")]
+    (decide,) = collector.named("decide")
+    assert decide.status.code == decide.status.STATUS_CODE_ERROR
 
 
 async def test_what_does_not_end_in_time_is_recorded_as_unknown(prepared: Rig) -> None:

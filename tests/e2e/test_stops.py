@@ -1,11 +1,12 @@
 """Stop switches: thrown and lifted by an operator, in force at once, and over a restart (design section 5)."""
 
+import asyncio
 import signal
 
 import pytest
 
 from tests.e2e.holds import held_price, prices, resume, review_of
-from tests.e2e.rig import Rig
+from tests.e2e.rig import Received, Rig
 
 SCOPES = [
     ("all", "", True),
@@ -87,3 +88,41 @@ async def test_a_switch_survives_kill_9(prepared: Rig) -> None:
     await prepared.start()
     assert (await prepared.send(handle, "get_stock")).code == "stopped"
     assert (await prepared.send(handle, "get_terms")).status == 200
+
+
+async def test_a_stop_that_is_acknowledged_while_a_call_is_tried_ends_the_tries(prepared: Rig) -> None:
+    """The upstream breaks off the first; the stop is answered before that: no second arrives, and the call says what is true."""
+    next(tool for tool in prepared.catalog["tools"] if tool["name"] == "get_stock").update(idempotent=True, retries=3)
+
+    async def stop_and_break_off(_: Received, writer: asyncio.StreamWriter) -> None:
+        assert (await switch(prepared, "POST", "tool", "get_stock"))[0] == 200
+        writer.close()
+
+    prepared.upstream.answer = stop_and_break_off
+    await prepared.start()
+    answer = await prepared.send(await prepared.register("c1"), "get_stock")
+    assert (answer.status, answer.code, answer.body["refusal"]["ran"]) == (502, "outcome_unknown", "unknown")
+    assert len(prepared.upstream.received) == 1
+    assert (await prepared.ended(answer.call_id))["outcome"] == "unknown"
+    await prepared.sound()
+
+
+async def test_a_stop_between_two_tries_of_which_none_was_sent_is_what_the_call_ends_with(prepared: Rig) -> None:
+    """The first got no TLS connection: nothing was sent and nothing will be. `stopped`, with its one record, after an intent."""
+    next(tool for tool in prepared.catalog["tools"] if tool["name"] == "get_stock").update(retries=1)
+    met = []
+
+    async def stop_and_hang_up(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        met.append(await switch(prepared, "POST", "all", ""))
+        writer.close()
+
+    async with await asyncio.start_server(stop_and_hang_up, "127.0.0.1", 0) as server:
+        port = server.sockets[0].getsockname()[1]
+        prepared.catalog["upstreams"]["api"]["http"]["base_url"] = f"https://127.0.0.1:{port}"
+        await prepared.start()
+        answer = await prepared.send(await prepared.register("c1"), "get_stock")
+    assert (answer.status, answer.code, answer.body["refusal"]["ran"]) == (403, "stopped", "no")
+    assert [status for status, _ in met] == [200]
+    record = await prepared.ended(answer.call_id)
+    assert (record["outcome"], record["ran"], len(prepared.records(kind="intent"))) == ("refused", "no", 1)
+    await prepared.sound()

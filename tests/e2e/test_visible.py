@@ -25,6 +25,23 @@ async def test_only_what_the_user_may_use_is_shown_and_recorded(prepared: Rig) -
     assert (record["conversation"], record["tools"]) == ("c1", len(names))
 
 
+async def test_a_policy_that_takes_a_tool_away_hides_it_once_it_is_in_force(prepared: Rig) -> None:
+    """What was shown is kept for a minute at most, and never beyond its revision."""
+    await prepared.start()
+    handle = await prepared.register("c1")
+    assert "get_price" in await shown(prepared, handle)
+    _, before = await prepared.review("GET", "/v1/status")
+    del prepared.policy["grants"]["systems"]["pricing"]
+    prepared.write()
+
+    async def changed() -> bool:
+        _, figures = await prepared.review("GET", "/v1/status")
+        return bool(figures["policy"] != before["policy"])
+
+    await prepared.until(changed, "the new policy is in force")
+    assert "get_price" not in await shown(prepared, handle)
+
+
 async def test_faults_in_arguments_are_taught_only_to_those_who_see_the_tool(prepared: Rig) -> None:
     """The schema of a tool that is not shown stays unknown; the audit has the details all the same."""
     del prepared.policy["grants"]["systems"]["pricing"]

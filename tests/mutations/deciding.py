@@ -140,12 +140,26 @@ GUARDS: tuple[Guard, ...] = (
         LINE,
     ),
     guard(
-        "over the limit a call is refused",
+        "a caller who is there when the process ends has given nothing up",
         "proxy/core/limits.py",
+        "    if trail.caller_gone:\n",
+        "    if True:\n",
+        "core/test_limits.py",
+    ),
+    guard(
+        "over the limit a call is refused",
+        "proxy/core/gate.py",
         "        if self.inside >= self.limit:\n",
         "        if False:\n",
-        "core/test_limits.py",
+        "core/test_gate.py",
         FAULTS,
+    ),
+    guard(
+        "one principal leaves places for others",
+        "proxy/pipeline.py",
+        "        trail.place.give_to(trail.caller.principal.id)\n",
+        "",
+        "test_pipeline_shares.py",
     ),
     guard(
         "secrets are masked in all that is written",

@@ -221,10 +221,24 @@ GUARDS: tuple[Guard, ...] = (
     guard(
         "the rest of a full disk is kept for terminal records",
         "proxy/adapters/journal.py",
-        "        if self._reserve.tight and not self._reserve.restore():\n",
+        "        if not self._reserve.is_whole():\n",
         "        if False:\n",
         "adapters/test_journal.py",
         "adapters/test_journal_reserve.py",
+    ),
+    guard(
+        "the journal stops before the state takes more than it may",
+        "proxy/adapters/journal_reserve.py",
+        "        if not self._has_room(True):\n",
+        "        if False:\n",
+        "adapters/test_volume.py",
+    ),
+    guard(
+        "holds of a shared store end by the store's time",
+        "proxy/adapters/store_valkey_time.py",
+        "        return self.own.now() - self.ahead\n",
+        "        return self.own.now()\n",
+        "adapters/test_store_valkey_time.py",
     ),
     guard(
         "one process writes a journal",

@@ -167,4 +167,32 @@ GUARDS: tuple[Guard, ...] = (
         "        if False:\n",
         "e2e/test_bad_bodies.py",
     ),
+    guard(
+        "requests that are not whole take up so much room and no more",
+        "proxy/server/connections.py",
+        "        if not fair(held, more, self.limit - self.taken):\n",
+        "        if False:\n",
+        "server/test_connections.py",
+    ),
+    guard(
+        "a request behind another waits until that is answered",
+        "proxy/server/connections.py",
+        "        while self._unparsed and not self._reading_paused and not self._whole:\n",
+        "        while self._unparsed and not self._reading_paused:\n",
+        "server/test_connections.py",
+    ),
+    guard(
+        "what waits behind a request that is being answered is bounded",
+        "proxy/server/connections.py",
+        "            if len(self._unparsed) > AHEAD:",
+        "            if False:",
+        "server/test_connections.py",
+    ),
+    guard(
+        "a body comes in so many chunks and no more",
+        "proxy/server/body.py",
+        "        if chunks > CHUNKS:\n",
+        "        if False:\n",
+        "server/test_body.py",
+    ),
 )

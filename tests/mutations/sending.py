@@ -66,6 +66,28 @@ GUARDS: tuple[Guard, ...] = (
         "adapters/test_http_pool.py",
     ),
     guard(
+        "a stop is in force before each attempt's first byte",
+        "proxy/adapters/http_exchange.py",
+        "        self.refuse_stopped()\n        self.delivery.mark_sent()\n",
+        "        self.delivery.mark_sent()\n",
+        "adapters/test_http_exchange.py",
+    ),
+    guard(
+        "a stop is in force after waiting for a place",
+        "proxy/adapters/http_pool.py",
+        "            wanted()\n",
+        "",
+        "adapters/test_http_exchange.py",
+        "adapters/test_http_pool.py",
+    ),
+    guard(
+        "a stop does not unsay what was sent",
+        "proxy/adapters/http_upstream.py",
+        "(later.kind is Kind.STOPPED and call.outbound.delivery.ever_sent)",
+        "False",
+        "adapters/test_http_upstream.py",
+    ),
+    guard(
         "nothing in a header begins another",
         "proxy/adapters/http_exchange.py",
         "if _TARGET.fullmatch(target) is None or not all(map(_HEADER.fullmatch, lines)):",

@@ -4,7 +4,8 @@ import re
 from pathlib import Path
 
 from proxy.adapters import opa_cli
-from proxy.adapters.bundle import Sources, lay_out
+from proxy.adapters.archive import lay_out
+from proxy.adapters.bundle import Sources
 from proxy.adapters.bundle_check import Checks, check_rego
 from proxy.adapters.bundle_proof import collect, run_samples, sample_bundle, serving
 from proxy.adapters.rego_tests import run_tests

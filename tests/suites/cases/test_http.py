@@ -3,21 +3,17 @@
 import asyncio
 import gzip
 import json
-import ssl
 import zlib
 from collections.abc import AsyncIterator
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from urllib.parse import unquote
 
 import pytest
 import pytest_asyncio
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
 
 from tests.e2e.rig import CREDENTIAL, Rig, Upstream, free_ports, native, tool
 from tests.suites.cases.kit import answer_of, note, post, refused, says
+from tests.telemetry.certificates import make_authority, server_side
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -221,24 +217,6 @@ async def test_c017_redirects_are_not_followed(shared: Rig, trap: Upstream, redi
     assert CREDENTIAL not in json.dumps(answer.body) + json.dumps(await shared.ended(answer.call_id))
 
 
-def self_signed(folder: Path) -> ssl.SSLContext:
-    """A server context with a certificate that nobody trusts."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "127.0.0.1")])
-    now = datetime.now(UTC)
-    certificate = (
-        x509.CertificateBuilder(name, name, key.public_key(), 1, now - timedelta(hours=1), now + timedelta(hours=1))
-    ).sign(key, hashes.SHA256())
-    pem = folder / "pem"
-    pem.write_bytes(
-        certificate.public_bytes(serialization.Encoding.PEM)
-        + key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
-    )
-    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    context.load_cert_chain(pem)
-    return context
-
-
 async def test_c020_bad_tls_is_told_apart_without_hosts(shared: Rig, tmp_path: Path) -> None:
     """An untrusted certificate: nothing was sent, the sentence says TLS and nothing of host, library or stack. (Refusing,
     slow and resetting upstreams: tests/e2e/test_upstream_faults.py.)"""
@@ -246,7 +224,7 @@ async def test_c020_bad_tls_is_told_apart_without_hosts(shared: Rig, tmp_path: P
     async def nothing(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.close()
 
-    server = await asyncio.start_server(nothing, "127.0.0.1", TLS_PORT, ssl=self_signed(tmp_path))
+    server = await asyncio.start_server(nothing, "127.0.0.1", TLS_PORT, ssl=server_side(make_authority(tmp_path)))
     async with server:
         handle = await shared.register("c020")
         answer = await shared.send(handle, "secure", {"text": 1})

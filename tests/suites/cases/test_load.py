@@ -10,7 +10,7 @@ from tests.e2e.rig import Rig, native
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 IN_MEMORY = 100
-ROUND = 500
+ROUND, ROUNDS = 500, 4
 
 
 def prepare(rig: Rig) -> None:
@@ -42,17 +42,18 @@ async def a_round(rig: Rig, number: int) -> None:
         await asyncio.gather(*(one(n) for n in range(start, start + 20)))
 
 
-@pytest.mark.slow  # 1,500 conversations: about 20 s
+@pytest.mark.slow  # 2,000 conversations: about 10 s
 async def test_c097_conversations_that_nobody_ends(shared: Rig) -> None:
     """Memory is flat over rounds, and a conversation that is older than all of them still knows what it has read."""
     old = await shared.register("old")
     for name in ("get_stock", "get_terms"):
         assert (await shared.send(old, name)).status == 200
     held = []
-    for number in range(3):
+    for number in range(ROUNDS):
         await a_round(shared, number)
         held.append(megabytes(shared))
-    assert held[2] - held[1] < 1, held  # 1.6 if they all stayed in memory
+    # Over some rounds, since an allocator takes a megabyte at a time. It is 11.6 a round if they all stay in memory.
+    assert (held[-1] - held[0]) / (ROUNDS - 1) < 1, held
     assert (await shared.send(old, "get_price")).code == "review_pending"
 
 
