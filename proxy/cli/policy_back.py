@@ -96,7 +96,7 @@ def _target(kept: "PolicyHistory", revision: str | None) -> "Kept":
 
 
 def _awaited(args: argparse.Namespace, kept: "PolicyHistory", taken: Callable[[], bool], what: str) -> int:
-    progress("waiting for the sidecar, which looks every two seconds")
+    progress("waiting for the sidecar, which looks every second")
     end = time.monotonic() + _WAIT
     while not taken():
         if time.monotonic() > end:
