@@ -20,7 +20,8 @@ from proxy.ports import Calls, Clock
 
 PER_SECOND = 50
 WINDOW = 1.0  # seconds
-_ANYBODYS = frozenset({Code.OVERLOADED, Code.INTERNAL_ERROR})  # refused before we looked who it is: it may be a user's
+# Refused before we looked who it is: it may be a user's, if it was read at all.
+_ANYBODYS = frozenset({Code.OVERLOADED, Code.INTERNAL_ERROR})
 
 
 class CoalescedCalls:
@@ -90,7 +91,7 @@ def _of_nobody(terminal: Mapping[str, Any]) -> bool:
     principal = terminal["principal"]
     refused = terminal["outcome"] == Outcome.REFUSED and terminal["ran"] == Ran.NO
     if principal is None:
-        return refused and terminal["code"] not in _ANYBODYS
+        return refused and (terminal["code"] not in _ANYBODYS or not terminal.get("asked_tool"))
     return bool(refused and principal["id"] == ANONYMOUS.id)
 
 

@@ -56,15 +56,15 @@ class Journal:
         segment_bytes: int = 64 << 20,
         segment_age: float = 86400.0,
         reserve_bytes: int = 1 << 20,
-        has_room: Callable[[bool], bool] = lambda _last: True,
+        has_room: Callable[[bool, int], bool] = lambda _last, _written: True,
         copy: BinaryIO | None = None,
         sync: Callable[[int], None] = os.fdatasync,
         expect: int = 0,
     ) -> "Journal":
         """Lock the directory, seal what a crash left torn, and continue the chain in a new segment.
 
-        `expect` is the highest sequence number that must be there (the store's checkpoint); `has_room` as `Reserve` takes it.
-        Raises JournalError.
+        `expect` is the highest sequence number that must be there (the store's checkpoint); `has_room` as of
+        `Volume`. Raises JournalError.
         """
         if not CHAIN_NAME.fullmatch(chain):
             raise JournalError(f"chain {chain!r} is not a name of up to 128 letters, digits, '.', '_' and '-'")
@@ -77,7 +77,7 @@ class Journal:
                 lines = None if copier is None else copier.put
                 writer = ChainWriter(directory, chain, clock, limits, end=end, sync=sync, copy=lines)
                 undo.callback(writer.close)
-                reserve = Reserve(directory / "reserve", reserve_bytes, has_room)
+                reserve = Reserve(directory / "reserve", reserve_bytes, lambda last: has_room(last, writer.written))
                 undo.callback(reserve.close)
                 reserve.spend(writer.prepare)
             except OSError as error:

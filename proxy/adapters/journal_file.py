@@ -59,6 +59,7 @@ class ChainWriter:
         copy: Callable[[bytes], None] | None,
     ) -> None:
         self.head = end.head
+        self.written = 0  # bytes, by this process
         self._path = directory
         self._chain = chain
         self._clock = clock
@@ -152,6 +153,7 @@ class ChainWriter:
         except OSError:
             self._torn(line, os.fstat(self._fd).st_size - offset)
             raise
+        self.written += written
         if written < len(line):
             self._torn(line, written)
             raise OSError(errno.ENOSPC, "short write")

@@ -19,6 +19,7 @@ from proxy.ports import Clock, Span, Telemetry
 
 WAITING_BYTES = 4 << 20  # of input documents; a call more is not tried, and counted
 HEAD_START = 0.005  # seconds in which an answer leaves before OPA gets more to do
+OF_NOBODY = 16  # of whoever reaches the port: no more of their calls wait to be tried
 CLOSING_SECONDS = 1.0  # at most, for what still waits at the end
 
 _log = logging.getLogger(__name__)
@@ -84,7 +85,8 @@ class Trials:
         self._telemetry.conclude(span, trail, answer)
         if trail.document is None or trail.decision is None or not self._on_trial():
             return
-        if self._bytes + len(trail.document) > WAITING_BYTES:
+        known = trail.caller is not None and trail.caller.registered
+        if self._bytes + len(trail.document) > WAITING_BYTES or not (known or self._waiting.qsize() < OF_NOBODY):
             self._leave_out("too many calls wait to be tried")
             return
         self._bytes += len(trail.document)

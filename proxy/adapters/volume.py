@@ -21,7 +21,7 @@ class Volume:
         self._directory = directory
         self._bound = bound
         self._clock = clock
-        self._left = 0
+        self._left = self._written = 0
         self._looked = float("-inf")
 
     @property
@@ -36,17 +36,16 @@ class Volume:
         free = shutil.disk_usage(self._directory).free
         return free if self._bound is None else max(0, min(free, self._bound - _used(self._directory)))
 
-    def has_room(self, last: bool) -> bool:
-        """Whether more may be written, as of this second; if not, as of now. `last` asks for what is kept for ends of calls.
-
-        Without a bound the disk will say.
+    def has_room(self, last: bool, written: int) -> bool:
+        """Whether more may be written: by this second's measurement, less what the journal, which has `written` so many bytes
+        in all, has added since. `last` asks for what is kept for ends of calls. Without a bound the disk will say.
         """
         if self._bound is None:
             return True
         now, least = self._clock.monotonic(), -(self._bound // _LAST) if last else 0
-        if now - self._looked >= _EVERY or self._left <= least:
-            self._left, self._looked = self._bound - _used(self._directory), now
-        return self._left > least
+        if now - self._looked >= _EVERY:
+            self._left, self._looked, self._written = self._bound - _used(self._directory), now, written
+        return self._left - (written - self._written) > least
 
 
 def _used(directory: Path) -> int:

@@ -30,7 +30,7 @@ _BY: Mapping[Code, str] = {
     Code.STOPPED: "an operator's stop switch (`sidegate stop list` shows those that stand)",
     Code.REPEATED_CALL: "the guard against loops",
     Code.ABANDONED: "the caller",
-    Code.OVERLOADED: "a limit of the settings",
+    Code.OVERLOADED: "a limit of the settings, or the end of the process",
     Code.POLICY_UNAVAILABLE: _SIDEGATE,
     Code.POLICY_INVALID: _SIDEGATE,
     Code.FACTS_UNAVAILABLE: _SIDEGATE,

@@ -17,6 +17,7 @@ from proxy.server.rescue import refused
 
 ROOM = 64 << 20  # bytes of all requests of a port that are not whole
 AHEAD = 64 << 10  # bytes that may come on a connection behind a request that is being answered
+TAKING = 75.0  # seconds for a caller to take an answer
 _PIECE = 16 << 10  # bytes that are parsed at a time: so much of a next request at most
 
 
@@ -47,13 +48,15 @@ class Connection(RequestHandler):
     the log, and names itself.
     """
 
-    def __init__(self, manager: web.Server, room: Room, **options: Any) -> None:
+    def __init__(self, manager: web.Server, room: Room, taking: float, **options: Any) -> None:
         super().__init__(manager, loop=asyncio.get_running_loop(), **options)
         self.reading: asyncio.Timeout | None = None  # of the handler that waits for the rest of a body
         self.crowded = False  # there was no room for the rest
         self._room = room
+        self._taking = taking
         self._held = 0
         self._unparsed = b""
+        self._latest: StreamReader | None = None  # the body of the request that came last, until its answer
         self._dropped: StreamReader | None = None  # the body of a request that was answered before it was whole
 
     def data_received(self, data: bytes) -> None:
@@ -61,10 +64,10 @@ class Connection(RequestHandler):
         if self._close or self._force_close:
             return
         if self._dropped is not None and not self._dropped.is_eof():
-            super().data_received(data)
+            self._read(data)
             return
         if not data:
-            super().data_received(data)
+            self._read(data)
         elif not self._whole and not self._taken(len(data)):
             return
         self._unparsed += data
@@ -77,11 +80,19 @@ class Connection(RequestHandler):
         if self._close:
             resp.force_close()
         self._give_back()
+        if not self._messages:
+            self._latest = None
         self._dropped = None if request.content.is_eof() else request.content
         if self._dropped is not None:
             rest, self._unparsed = self._unparsed, b""
-            super().data_received(rest)
-        ended = await super().finish_response(request, resp, start_time)
+            self._read(rest)
+        try:
+            async with asyncio.timeout(self._taking):
+                ended = await super().finish_response(request, resp, start_time)
+        except TimeoutError:  # who does not read keeps what waits for him, and what he sent behind, in memory
+            if self.transport is not None:
+                self.transport.abort()
+            return resp, True
         if self._unparsed and self.transport is not None and self._taken(len(self._unparsed)):
             self._parse()
         return ended
@@ -108,18 +119,21 @@ class Connection(RequestHandler):
     @property
     def _body(self) -> StreamReader | None:
         """Of the request that came last, as long as it is not answered; None while there is only a part of a head."""
-        if self._messages:
-            return self._messages[-1][1]
-        return None if self._current_request is None else self._current_request.content
+        return self._messages[-1][1] if self._messages else self._latest
 
     @property
     def _whole(self) -> bool:
         return self._body is not None and self._body.is_eof()
 
+    def _read(self, data: bytes) -> None:
+        super().data_received(data)
+        if self._messages:  # also once it is taken from there: its handler begins in a later turn of the loop
+            self._latest = self._messages[-1][1]
+
     def _parse(self) -> None:
         while self._unparsed and not self._reading_paused and not self._whole:
             piece, self._unparsed = self._unparsed[:_PIECE], self._unparsed[_PIECE:]
-            super().data_received(piece)
+            self._read(piece)
         if self._whole:
             self._give_back()
             if len(self._unparsed) > AHEAD:  # who sends on without an answer is not waited for

@@ -8,7 +8,7 @@ from typing import Any
 
 from aiohttp import web
 
-from proxy.server.connections import ROOM, Connection, Room, TurnedAway
+from proxy.server.connections import ROOM, TAKING, Connection, Room, TurnedAway
 from proxy.server.rescue import unnamed
 from proxy.settings import Listen
 
@@ -42,6 +42,7 @@ class Listeners:
     runners: list[web.AppRunner] = field(default_factory=list)
     complete: bool = False  # all ports are bound
     lasting: list[web.AppRunner] = field(default_factory=list)
+    taking: float = TAKING  # seconds for a caller to take an answer
 
     async def bind(
         self, application: web.Application, listen: Listen, *, lasting: bool = False, room: int = ROOM
@@ -54,7 +55,7 @@ class Listeners:
         """
         application.on_response_prepare.append(unnamed)
         runner = _Runner(application, handler_cancellation=True, shutdown_timeout=1.0)
-        runner.room = Room(limit=room)
+        runner.room, runner.taking = Room(limit=room), self.taking
         await runner.setup()
         self.runners.append(runner)
         if lasting:
@@ -85,20 +86,22 @@ class Listeners:
 class _Server(web.Server):
     most = 0
     room = Room()
+    taking = TAKING
 
     def __call__(self) -> asyncio.Protocol:  # type: ignore[override]  # what serves one connection, or turns it away
         if len(self.connections) >= self.most:
             return TurnedAway()
-        return Connection(self, self.room, **_HTTP)
+        return Connection(self, self.room, self.taking, **_HTTP)
 
 
 class _Runner(web.AppRunner):
     room = Room()
+    taking = TAKING
 
     async def _make_server(self) -> web.Server:
         made = await super()._make_server()
         server = _Server(made.request_handler, request_factory=made.request_factory, handler_cancellation=True)
-        server.room = self.room
+        server.room, server.taking = self.room, self.taking
         server.most = resource.getrlimit(resource.RLIMIT_NOFILE)[0] // _SHARES
         return server
 

@@ -14,9 +14,11 @@ from proxy.core.reviewer import refuse_unless_operator, refuse_unless_reviewer
 from proxy.errors import Code, Refusal
 from proxy.model import Principal
 from proxy.ports import Conversations, Reviews, TokenVerifier
+from proxy.server.body import read_body
 from proxy.server.rescue import json_response, rescue
 
 MAX_COMMENT = 1000
+MAX_BODY = 1 << 16  # bytes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,7 +34,7 @@ class ReviewPort:
 
     def application(self) -> web.Application:
         """All routes in one table."""
-        app = web.Application(middlewares=[rescue], client_max_size=1 << 16)
+        app = web.Application(middlewares=[rescue], client_max_size=MAX_BODY)
         for method, path, handler in (
             ("GET", "/v1/reviews", self.listed),
             ("GET", "/v1/reviews/{id}", self.shown),
@@ -162,7 +164,7 @@ def _may_see(reviewer: Principal, review: Review) -> bool:
 
 
 async def _object(request: web.Request, keys: set[str]) -> dict[str, str]:
-    tree = strict_json.read_tree(await request.read() or b"{}")
+    tree = strict_json.read_tree(await read_body(request, MAX_BODY) or b"{}")
     fit = isinstance(tree, dict) and tree.keys() <= keys and all(isinstance(v, str) for v in tree.values())
     if not fit or len(tree.get("comment", "")) > MAX_COMMENT:
         raise Refusal(Code.INVALID_CALL, f"the body is an object of texts: {', '.join(sorted(keys))}")

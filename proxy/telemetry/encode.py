@@ -34,7 +34,7 @@ _KEPT_ITEMS = 8
 _KEPT_GROUPS = 512
 _KEPT_GROUP_LENGTH = 2048  # bytes
 _TEXT = {str}
-_PLAIN = {str, int, bool, float}
+_PLAIN = {str, int, bool}  # no float: 0.0 and -0.0 are equal, and other values
 
 _TRACE_ID = bytes((Span.TRACE_ID_FIELD_NUMBER << 3 | 2, 16))  # tag of wire type 2 and length
 _SPAN_ID = bytes((Span.SPAN_ID_FIELD_NUMBER << 3 | 2, 8))
@@ -171,7 +171,7 @@ def _is_shared(key: str, value: Value) -> bool:
     if isinstance(value, str):
         return key not in ONCE and len(value) <= _KEPT_LENGTH
     if isinstance(value, tuple):
-        return len(value) <= _KEPT_ITEMS and set(map(type, value)) <= _TEXT
+        return len(value) <= _KEPT_ITEMS and set(map(type, value)) <= _TEXT and len("".join(value)) <= _KEPT_LENGTH
     return isinstance(value, int)
 
 

@@ -108,11 +108,13 @@ async def test_whatever_is_refused_before_somebody_is_known_is_coalesced(code: C
 
 @pytest.mark.parametrize("code", [Code.OVERLOADED, Code.INTERNAL_ERROR])
 async def test_what_is_refused_before_anybody_looked_who_it_is_keeps_its_record(code: Code) -> None:
-    """It may be a user's call, and each of those has a record of its own."""
-    inner = Recorder()
-    calls = CoalescedCalls(inner, Hand())
-    await flood(calls, PER_SECOND + 7, code)
-    assert len(inner.records) == PER_SECOND + 7
+    """It may be a user's call, and each of those has a record of its own; what was never read names no tool, and is nobody's."""
+    inner, of_nobody = Recorder(), Recorder()
+    calls, unread = CoalescedCalls(inner, Hand()), CoalescedCalls(of_nobody, Hand())
+    for number in range(PER_SECOND + 7):
+        await calls.settle(terminal(number, code) | {"asked_tool": "get_stock"}, durable=False)
+        await unread.settle(terminal(number, code) | {"asked_tool": None}, durable=False)
+    assert (len(inner.records), len(of_nobody.records)) == (PER_SECOND + 7, PER_SECOND)
 
 
 async def test_what_may_have_run_is_never_left_out() -> None:

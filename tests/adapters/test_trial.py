@@ -11,13 +11,13 @@ from typing import Any
 import orjson
 import pytest
 
-from proxy.adapters.trial import CLOSING_SECONDS, HEAD_START, WAITING_BYTES, Trials
+from proxy.adapters.trial import CLOSING_SECONDS, HEAD_START, OF_NOBODY, WAITING_BYTES, Trials
 from proxy.core.trail import Trail
 from proxy.errors import Code, Refusal
-from proxy.model import Status
+from proxy.model import Caller, Status
 from tests.contracts.line import SilentSpan, Watcher, opened
 from tests.contracts.store_kit import ManualClock, until
-from tests.telemetry.samples import ALLOWED, CALL, PARENT, SteppedClock, trail
+from tests.telemetry.samples import ALLOWED, CALL, CALLER, PARENT, SteppedClock, trail
 
 DOCUMENT = orjson.dumps({"call": {"id": "c1"}})
 NO = {"mine": {"deny": [{"code": "no"}], "review": []}}
@@ -155,6 +155,21 @@ async def test_calls_are_tried_one_at_a_time_in_their_order() -> None:
         await on.trials.finish()
         assert on.scripted.asked == documents
         assert on.scripted.most_at_once == 1
+
+
+@pytest.mark.parametrize(("caller", "tried"), [(None, OF_NOBODY + 1), (CALLER, 40)])
+async def test_of_calls_of_nobody_few_wait(caller: Caller | None, tried: int) -> None:
+    """Whoever reaches the port can send them as fast as it goes."""
+    async with bench() as on:
+        on.scripted.may.clear()
+        on.conclude()
+        await until(lambda: on.scripted.at_once == 1)
+        for _ in range(40 - 1):
+            on.conclude(caller=caller)
+        on.scripted.may.set()
+        await on.trials.finish()
+        assert len(on.scripted.asked) == tried
+        assert on.trials.left_out == 40 - tried
 
 
 async def test_what_waits_is_bounded_in_bytes_and_the_rest_is_counted_in_log_and_records(

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import pytest
 
 from proxy.adapters.journal_reader import read, verify
 from proxy.adapters.volume import Volume
+from proxy.errors import Refusal
 from tests.adapters.journal_disk import STOP, TERMINAL, StillClock, opened, refusal
 
 MIB = 1 << 20
@@ -32,7 +34,7 @@ def test_without_a_bound_the_file_system_says_how_much_there_is(tmp_path: Path) 
     stats = os.statvfs(tmp_path)
     assert volume.size == stats.f_blocks * stats.f_frsize
     assert 0 < volume.free <= volume.size
-    assert volume.has_room(False)
+    assert volume.has_room(False, 0)
 
 
 def test_a_bound_counts_what_all_files_below_take(tmp_path: Path) -> None:
@@ -54,17 +56,30 @@ def test_a_bound_over_the_disks_size_promises_nothing_more(tmp_path: Path) -> No
 
 
 def test_while_there_is_room_it_is_measured_once_a_second(tmp_path: Path) -> None:
-    """When there is none, at each look."""
+    """When there is none, too: a full volume costs no walk a record."""
     clock = StillClock()
     volume = Volume(tmp_path, 4 * MIB, clock)
-    assert volume.has_room(False)
+    assert volume.has_room(False, 0)
     fill(tmp_path / "a", 4 * MIB)
     clock.seconds += 0.9
-    assert volume.has_room(False)
+    assert volume.has_room(False, 0)
     clock.seconds += 0.2
-    assert not volume.has_room(False)
+    assert not volume.has_room(False, 0)
     (tmp_path / "a").unlink()
-    assert volume.has_room(False)
+    assert not volume.has_room(False, 0)
+    clock.seconds += 1
+    assert volume.has_room(False, 0)
+
+
+def test_what_the_journal_writes_counts_at_once(tmp_path: Path) -> None:
+    """A burst within a second must not outrun the measurement: its calls would have no room for their ends."""
+    clock = StillClock()
+    volume = Volume(tmp_path, 4 * MIB, clock)
+    assert volume.has_room(False, 7 * MIB)
+    assert volume.has_room(False, 11 * MIB - 1)
+    assert not volume.has_room(False, 11 * MIB)
+    clock.seconds += 1  # measured anew: what was said to be written is not there
+    assert volume.has_room(False, 11 * MIB)
 
 
 @pytest.mark.parametrize(
@@ -74,7 +89,7 @@ def test_a_twentieth_more_is_kept_for_ends_of_calls(tmp_path: Path, used: int, r
     """Of a bound of 200 blocks."""
     fill(tmp_path / "a", used * 4096)
     volume = Volume(tmp_path, 200 * 4096, StillClock())
-    assert (volume.has_room(False), volume.has_room(True)) == (room, last)
+    assert (volume.has_room(False, 0), volume.has_room(True, 0)) == (room, last)
 
 
 @pytest.mark.parametrize("over", [False, True])
@@ -91,7 +106,22 @@ async def test_the_journal_stops_at_the_bound_and_goes_on_when_there_is_room_aga
         else:
             journal.append(TERMINAL)
         (tmp_path / "ballast").unlink()
+        clock.seconds += 2
         journal.append(STOP)
     (gap,) = [record for record in read(tmp_path / "j") if record["kind"] == "gap"]
     assert sorted(gap["lost"]) == (["stop", "terminal"] if over else ["stop"])
     assert verify([tmp_path / "j"]).ok
+
+
+async def test_a_burst_of_begins_leaves_room_for_all_their_ends(tmp_path: Path) -> None:
+    """Large arguments, all within one second."""
+    clock = StillClock()
+    volume = Volume(tmp_path, 20 * MIB, clock)
+    async with opened(tmp_path / "j", has_room=volume.has_room, clock=clock) as journal:
+        begun = list[int]()
+        with suppress(Refusal):
+            for _ in range(100):
+                begun.append(journal.append({"kind": "intent", "pad": "x" * MIB}))
+        for _ in begun:
+            journal.append(TERMINAL)
+    assert 10 < len(begun) < 21

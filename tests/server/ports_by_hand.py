@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -10,19 +10,20 @@ from typing import Any
 from aiohttp import StreamReader, web
 
 from proxy.server.body import read_body
-from proxy.server.connections import Room
+from proxy.server.connections import TAKING, Room
 from proxy.server.listeners import Listeners
 from proxy.server.rescue import rescue
 from proxy.settings import Listen
 from tests.contracts.store_kit import until
 
 MOST = 256 << 10  # bytes of a body
+LARGE = 32 << 20  # bytes of an answer that no socket holds
 
 
 @dataclass(slots=True)
 class Port:
     """`/read` answers with the size of its body, `/wait` and `/late` when they are let go, the latter by reading its body then,
-    `/deaf` at once without reading it."""
+    `/deaf` at once without reading it, `/large` with more than a socket holds."""
 
     number: int = 0
     room: Room = field(default_factory=Room)
@@ -30,6 +31,7 @@ class Port:
     bodies: list[StreamReader] = field(default_factory=list)
     go: asyncio.Event = field(default_factory=asyncio.Event)
     dialled: list["Dialled"] = field(default_factory=list)
+    open: Callable[[], int] = int  # connections on its side
 
     async def handle(self, request: web.Request) -> web.Response:
         """Any of them."""
@@ -37,6 +39,8 @@ class Port:
         self.bodies.append(request.content)
         if request.path == "/late":
             await self.go.wait()
+        if request.path == "/large":
+            return web.Response(body=b"x" * LARGE)
         size = -1 if request.path in ("/deaf", "/wait") else len(await read_body(request, MOST))
         if request.path == "/wait":
             await self.go.wait()
@@ -91,12 +95,13 @@ class Dialled:
 
 
 @asynccontextmanager
-async def port(room: int) -> AsyncIterator[Port]:
+async def port(room: int, *, taking: float = TAKING) -> AsyncIterator[Port]:
     """Bound as the process binds its own."""
-    made, listeners = Port(), Listeners()
+    made, listeners = Port(), Listeners(taking=taking)
     app = web.Application(middlewares=[rescue], client_max_size=MOST)
     app.router.add_route("*", "/{name}", made.handle)
     await listeners.bind(app, Listen(host="127.0.0.1", port=0), room=room)
+    made.open = lambda: len(listeners.runners[-1].server.connections)  # type: ignore[union-attr]  # it is bound
     made.number = listeners.runners[-1].addresses[0][1]
     made.room = listeners.runners[-1].room  # type: ignore[attr-defined]  # the runner's own, of which aiohttp knows nothing
     try:

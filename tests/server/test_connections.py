@@ -166,3 +166,16 @@ async def test_who_hangs_up_gives_the_room_back(how: str) -> None:
                 one.writer.transport.abort()
             one.writer.close()
         await there.until_taken(0, 0)
+
+
+async def test_who_does_not_take_its_answer_is_let_go() -> None:
+    """With what it has sent behind: aiohttp would wait for it as long as its socket lives."""
+    async with port(ROOM, taking=0.2) as there:
+        deaf = await there.dial()
+        deaf.writer.transport.pause_reading()  # type: ignore[attr-defined]  # a transport of a socket
+        await deaf.say(b"GET /large HTTP/1.1\r\nhost: a\r\n\r\n" * 3)
+        await until(lambda: there.entered == ["/large"])
+        await until(lambda: not there.open())
+        assert there.entered == ["/large"]
+        assert there.room.taken == 0
+        await there.round_trip()

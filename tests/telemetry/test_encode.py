@@ -94,7 +94,7 @@ def test_many_spans_share_one_resource_and_scope() -> None:
 
 def test_values_that_are_equal_and_not_the_same_stay_apart() -> None:
     """What is kept of one span's attribute is not taken for another's: 1 is not true, nor 1.0."""
-    records = [ROOT._replace(attributes={"a": value, "b": value}) for value in (1, True, 1.0, "1", False, 0, 0.0)]
+    records = [ROOT._replace(attributes={"a": value, "b": value}) for value in (1, True, 1.0, "1", False, 0, 0.0, -0.0)]
     assert decoded(*records) == encode_spans([SdkSpan(record) for record in records])
 
 
