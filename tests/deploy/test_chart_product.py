@@ -141,9 +141,10 @@ def test_the_containers_before_the_sidecar_do_their_part(tmp_path: Path) -> None
 
 def template_of(path: Path) -> list[Json]:
     """The init containers of what is injected."""
-    found: list[Json] = next(d for d in documents(path.read_text()) if d["kind"] == "PodTemplate")["template"]["spec"][
-        "initContainers"
-    ]
+    injected = next(
+        d for d in documents(path.read_text()) if (d["kind"], d["metadata"]["name"]) == ("PodTemplate", "sidegate")
+    )
+    found: list[Json] = injected["template"]["spec"]["initContainers"]
     return found
 
 

@@ -48,9 +48,10 @@ def pods(rendered: list[Json], tmp_path_factory: pytest.TempPathFactory) -> dict
     by_kind = {document["kind"]: document for document in rendered}
     own = documents(template(example_agent(tmp_path_factory.mktemp("agent"))))
     included = next(document for document in own if document["kind"] == "Deployment")["spec"]["template"]
+    injected = next(document for document in rendered if document["metadata"]["name"] == "sidegate")
     desk = by_kind["Deployment"]["spec"]["template"]
     return {
-        "injected": pod(agent()["metadata"]["labels"], by_kind["PodTemplate"]["template"]["spec"]),
+        "injected": pod(agent()["metadata"]["labels"], injected["template"]["spec"]),
         "included": pod(included["metadata"]["labels"], included["spec"]),
         "desk": pod(desk["metadata"]["labels"], desk["spec"]),
         "check": pod(by_kind["Pod"]["metadata"]["labels"], by_kind["Pod"]["spec"]),

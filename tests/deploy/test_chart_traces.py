@@ -118,6 +118,20 @@ def test_a_trace_says_of_which_pod_it_is(tmp_path: Path) -> None:
         assert found.items() >= more.items()
         kinds = ("k8s.pod.name", "k8s.namespace.name", "k8s.container.name")
         assert [found[kind] for kind in kinds] == ["p", "agents", "sidegate"]
+
+
+def test_only_a_variable_of_that_name_takes_the_place_of_ours(tmp_path: Path) -> None:
+    """Not one whose value speaks of it. Where `extraEnv` has a name, it is the one that counts, and nothing is there twice."""
+    telemetry = {"OTEL_RESOURCE_ATTRIBUTES": "deployment.environment.name=prod", "OTEL_SERVICE_NAME": "buyer-sidegate"}
+    speaks = [{"name": "NOTE", "value": "see OTEL_RESOURCE_ATTRIBUTES"}]
+    found = attributes(containers(tmp_path, telemetry=telemetry, extraEnv=speaks)["sidegate"])
+    assert (found["k8s.pod.name"], found["deployment.environment.name"]) == ("p", "prod")
     own = [{"name": "OTEL_RESOURCE_ATTRIBUTES", "value": "k8s.pod.name=other"}]
-    names = [entry["name"] for entry in containers(tmp_path, extraEnv=own)["sidegate"]["env"]]
-    assert names.count("OTEL_RESOURCE_ATTRIBUTES") == 1
+    own.append({"name": "OTEL_SERVICE_NAME", "value": "own"})
+    for given in ({}, telemetry):
+        container = containers(tmp_path, telemetry=given, extraEnv=own)["sidegate"]
+        names = [entry["name"] for entry in container["env"]]
+        assert sorted(set(names)) == sorted(names)
+        found = attributes(container)
+        assert (found["k8s.pod.name"], found["service.name"]) == ("other", "own")
+        assert "deployment.environment.name" not in found

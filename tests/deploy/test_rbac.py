@@ -1,12 +1,13 @@
 """The Roles that the chart brings where it is asked to, judged by a real API server: who may do what, and nothing more."""
 
+import base64
 import json
 from typing import Any
 
 import pytest
 
 from tests.deploy.chart_pages import CHART, documents, template
-from tests.deploy.cluster import Cluster
+from tests.deploy.cluster import ApiError, Cluster
 from tests.deploy.machine import wait_until
 from tests.deploy.pods import SECRET, values
 
@@ -90,6 +91,31 @@ def test_the_pipeline_makes_workloads_and_reaches_into_none(cluster: Cluster, ve
 
 def test_somebody_else_may_nothing(cluster: Cluster) -> None:
     assert not [asked for asked in (*PLATFORM, *PIPELINE) if may(cluster, "others", *asked)]
+
+
+def test_whoever_may_replace_a_secret_can_read_it_and_the_readme_says_so(cluster: Cluster) -> None:
+    """The API server answers an update with the whole object, so a Role without `get` hides nothing."""
+    path = f"/api/v1/namespaces/{SPACE}/secrets"
+    cluster.create(path, {"metadata": {"name": SECRET}, "stringData": {"token": "of-the-upstream"}})
+    with pytest.raises(ApiError, match="cannot get resource"):
+        cluster.ask("GET", f"{path}/{SECRET}", group="platform")
+    answer = cluster.ask("PATCH", f"{path}/{SECRET}", {"metadata": {"labels": {"a": "b"}}}, group="platform")
+    assert base64.b64decode(answer["data"]["token"]) == b"of-the-upstream"
+    page = " ".join((CHART / "README.md").read_text().split())
+    assert "whoever has this Role can read these Secrets" in page
+    assert "without being read" not in page
+
+
+@pytest.mark.parametrize("kind", ["configMap", "secret"])
+def test_the_key_that_bundles_are_checked_with_is_not_the_platform_teams(cluster: Cluster, kind: str) -> None:
+    """Else whoever may replace a bundle replaces what it is checked with, too."""
+    file = cluster.folder / f"key-{kind}.json"
+    bundle = {"configMap": "platform-policy", "publicKey": {kind: "policy-key", "key": "policy.pem"}}
+    file.write_text(json.dumps(values(rbac=RBAC, policy={"bundle": bundle})))
+    roles = [d for d in documents(template(CHART, "--values", str(file))) if d["kind"] == "Role"]
+    names = [name for role in roles for rule in role["rules"] for name in rule.get("resourceNames", ())]
+    assert "platform-policy" in names
+    assert "policy-key" not in names
 
 
 def test_unasked_there_is_no_role_and_no_rule_without_names(cluster: Cluster) -> None:

