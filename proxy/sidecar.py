@@ -143,8 +143,8 @@ class Sidecar:
         ]
 
     def _oldest(self) -> float:
-        now = self.pipeline.clock.now()
-        return max(((now - review.requested_at).total_seconds() for review in self._waiting()), default=0.0)
+        now = self.store.now()
+        return max([0.0, *((now - review.requested_at).total_seconds() for review in self._waiting())])
 
 
 async def drain(sidecar: Sidecar) -> None:

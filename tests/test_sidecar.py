@@ -2,6 +2,8 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -17,8 +19,10 @@ from proxy.server.listeners import Listeners
 from proxy.settings import Listen, Settings
 from proxy.sidecar import Sidecar, drain
 from proxy.telemetry import names
+from tests.adapters.valkey_rig import pods_on_server
 from tests.contracts.line import READ, WRITE, Line, call, opened, refusal, reviewed, snapshot
-from tests.contracts.store_kit import until
+from tests.contracts.store_kit import hold, register, until
+from tests.contracts.store_values import checked, tool
 
 
 @pytest.fixture
@@ -117,6 +121,9 @@ async def test_its_gauges_are_read_when_they_are_asked_for(line: Line) -> None:
     await line.handle(call(given=b'{"supplier_id":"other"}'), patient=False)
     line.clock.advance(12)
     assert (readings[names.REVIEWS_WAITING](), readings[names.REVIEWS_OLDEST_SECONDS]()) == (2, 42.0)
+    line.clock.advance(-60)
+    assert readings[names.REVIEWS_OLDEST_SECONDS]() == 0.0, "a clock that was put back makes nobody younger than new"
+    line.clock.advance(60)
     await line.answer_review()
     assert readings[names.REVIEWS_WAITING]() == 1
     assert readings[names.POLICY_REVISION_INFO]() == {("p1", ""): 1}
@@ -125,6 +132,20 @@ async def test_its_gauges_are_read_when_they_are_asked_for(line: Line) -> None:
     assert isinstance(free, int)
     assert isinstance(size, int)
     assert 0 < free < size
+
+
+async def test_a_review_in_a_shared_store_is_as_old_as_the_stores_clock_says(line: Line, tmp_path: Path) -> None:
+    """A minute ahead of this pod's: by that it would be younger than new."""
+    async with pods_on_server(tmp_path / "shared") as pods, pods.pod(clock=line.clock) as store:
+        pods.clock.advance(60)
+        await store.pods.beat()
+        now = line.clock.now()
+        what = checked(tool("get_stock"))
+        await hold(store, await register(store), what, requested_at=now, expires_at=now + timedelta(hours=1))
+        for clock in (pods.clock, line.clock):
+            clock.advance(42)
+        readings = replace(sidecar(line), store=store).readings()
+        assert (readings[names.REVIEWS_WAITING](), readings[names.REVIEWS_OLDEST_SECONDS]()) == (1, 42.0)
 
 
 async def test_its_gauges_tell_what_holds_and_what_does_not(line: Line) -> None:

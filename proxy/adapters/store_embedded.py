@@ -3,6 +3,7 @@
 import sqlite3
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,7 @@ class EmbeddedStore:
     reviews: EmbeddedReviews
     conversations: EmbeddedConversations
     log: StateLog
+    clock: Clock
 
     @property
     def in_memory(self) -> int:
@@ -39,6 +41,10 @@ class EmbeddedStore:
     def switches(self) -> Mapping[str, Any]:
         """Stop switches that stand."""
         return self.log.state.switches
+
+    def now(self) -> datetime:
+        """What time it is for reviews: this pod's."""
+        return self.clock.now()
 
     def open_reviews(self) -> list[Review]:
         """Those that are pending or approved."""
@@ -68,8 +74,7 @@ async def open_store(
 ) -> EmbeddedStore:
     """Rebuild state from the checkpoint in `database` and what `journal`, in `directory`, has after it; save in the background.
 
-    A damaged checkpoint is set aside and built anew from the whole journal. Raises JournalError, with a sentence, if state
-    cannot be rebuilt or `database` cannot be used.
+    A damaged checkpoint is set aside and built anew from the whole journal. Raises JournalError, with a sentence.
     """
 
     async def rebuilt(checkpoint: Checkpoint) -> StateLog:
@@ -96,4 +101,5 @@ async def open_store(
         reviews=EmbeddedReviews(log, clock, calls, limits),
         conversations=EmbeddedConversations(log, clock),
         log=log,
+        clock=clock,
     )

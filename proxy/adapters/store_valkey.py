@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from proxy.adapters.state_directory import UnusableError
 from proxy.adapters.store_valkey_calls import SharedCalls
 from proxy.adapters.store_valkey_conversations import SharedConversations
 from proxy.adapters.store_valkey_fit import StoreSettingError
+from proxy.adapters.store_valkey_gone import Gone
 from proxy.adapters.store_valkey_holds import HeldCalls
 from proxy.adapters.store_valkey_link import Link
 from proxy.adapters.store_valkey_pods import Pods
@@ -41,6 +43,7 @@ class SharedStore:
     holds: HeldCalls
     pod: str
     link: Link
+    time: StoreTime
     beats: "asyncio.Task[None]"
 
     @property
@@ -52,6 +55,10 @@ class SharedStore:
     def switches(self) -> Mapping[str, Any]:
         """Stop switches that stand, as last heard of."""
         return self.link.switches
+
+    def now(self) -> datetime:
+        """What time it is for reviews: the server's."""
+        return self.time.now()
 
     def open_reviews(self) -> list[Review]:
         """Those that are pending or approved, as last heard of."""
@@ -105,7 +112,8 @@ async def open_shared_store(
     talks = Talks(link, holds, time.own, pod, in_memory)
     calls = SharedCalls(link=link, talks=talks, holds=holds, journal=journal, directory=directory, clock=time, pod=pod)
     reviews = SharedReviews(link=link, talks=talks, holds=holds, calls=calls, journal=journal, time=time, limits=limits)
-    pods = Pods(link=link, holds=holds, calls=calls, waiting=reviews.waiting, time=time, pod=pod)
+    gone = Gone(link=link, talks=talks, calls=calls, journal=journal, pod=pod)
+    pods = Pods(link=link, holds=holds, calls=calls, gone=gone, waiting=reviews.waiting, time=time, pod=pod)
     try:
         await link.open(starting)
         await pods.beat()
@@ -120,6 +128,7 @@ async def open_shared_store(
         talks=talks,
         holds=holds,
         link=link,
+        time=time,
         pod=pod,
         beats=asyncio.create_task(pods.watch()),
     )

@@ -13,7 +13,7 @@ from typing import Any
 
 from proxy.adapters.journal import Journal
 from proxy.adapters.store_valkey_ends import ends_of
-from proxy.adapters.store_valkey_fold import counted, intent, terminal
+from proxy.adapters.store_valkey_fold import counted, intent, recovered, terminal
 from proxy.adapters.store_valkey_holds import HeldCalls
 from proxy.adapters.store_valkey_link import Link
 from proxy.adapters.store_valkey_rows import Command
@@ -24,7 +24,6 @@ from proxy.core.hold_rules import deadline, refuse_spending
 from proxy.core.limits import refuse_stopped
 from proxy.core.registry import Registered
 from proxy.core.reservation import Reservation, facts_below, new_reservation, of_caller
-from proxy.core.state_records import recovered_record
 from proxy.core.stops import stopped_by
 from proxy.core.tool import CheckedCall
 from proxy.errors import Refusal
@@ -153,8 +152,9 @@ class SharedCalls:
         await self._link.each(list(self._unsettled), tell)
 
     async def recover(self) -> int:
-        """End the calls that were executing when the process before this one died. Returns how many; call it before serving."""
-        calls = await self.calls_of(self._pod)
+        """End the calls that were executing when the process before this one died, those that it had taken over, too. Returns
+        how many; call it before serving. A call whose conversation cannot be read stays. Raises Refusal."""
+        calls, count = await self.calls_of(self._pod), 0
         left: dict[str, Mapping[str, Any] | None] = {}  # what was executing; None: reserved, or ended
 
         async def look(call: str) -> None:
@@ -162,53 +162,35 @@ class SharedCalls:
             left[call] = running if running is not None and running["pod"] == self._pod else None
 
         async def end(call: str) -> None:
+            nonlocal count
             record, running = said.get(call), left[call]
-            if record is None and running is not None:
-                record = recovered_record(call, running)
+            if new := record is None and running is not None:
+                record = recovered(call, running)
                 await self._journal.flushed(self._journal.append(record))
-            await self._ended_for(self._pod, call, calls[call], record)
+            await self.end_left(call, calls[call], record)
+            count += new
 
         await self._link.each_there(calls, look)
         executing = {call for call, running in left.items() if running is not None}
         said = await asyncio.to_thread(ends_of, self._directory, executing)
         await self._link.each_there(left, end)
-        return len(executing - said.keys())
-
-    async def take_over(self, pod: str) -> int:
-        """End the calls of a pod that is gone; returns how many it had left executing. One of those who try ends each."""
-        calls, count = await self.calls_of(pod), 0
-
-        async def end(call: str) -> None:
-            nonlocal count
-            running = await self._ended_for(pod, call, calls[call], None)
-            if running is not None:
-                self._journal.append({**recovered_record(call, running), "pod": pod})
-                count += 1
-
-        await self._link.each(calls, end)
         return count
 
-    async def _ended_for(
-        self, pod: str, call: str, conversation: str, record: Mapping[str, Any] | None
-    ) -> Mapping[str, Any] | None:
-        """End a call of `pod` by `record`, else by not knowing. Returns what was executing, None if it was not."""
-        left: list[Mapping[str, Any]] = []
+    async def end_left(self, call: str, conversation: str, record: Mapping[str, Any] | None) -> None:
+        """End a call that is this pod's and that no process of it is in: by `record`, else by not knowing."""
 
         def step(talk: Talk) -> Draft:
-            left.clear()
             if not talk.version:
                 return Draft(nothing=True)  # the list of calls is not sealed: nobody has ever been in there
             counts: Changes = {}
             running, reserved = talk.executing.get(call), talk.reserved.get(call)
-            if running is not None and running["pod"] == pod:
-                left.append(running)
-                counts = self._ending(talk, record or recovered_record(call, running))
-            elif reserved is not None and reserved[0] == pod:
+            if running is not None and running["pod"] == self._pod:
+                counts = self._ending(talk, record or recovered(call, running))
+            elif reserved is not None and reserved[0] == self._pod:
                 counts = self.released(talk, call)
-            return Draft(commands=[("HDEL", self._link.seal.name("calls", pod), call)], counts=counts)
+            return Draft(commands=[("HDEL", self._own, call)], counts=counts)
 
         await self._talks.change(conversation, step)
-        return left[0] if left else None
 
     async def calls_of(self, pod: str) -> Mapping[str, str]:
         """Calls that a pod has not ended: call -> conversation."""

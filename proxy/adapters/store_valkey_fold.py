@@ -7,7 +7,7 @@ from proxy.adapters.store_valkey_talks import Talk
 from proxy.adapters.store_valkey_tallies import Changes
 from proxy.core.hold_rules import Hold
 from proxy.core.state import State
-from proxy.core.state_records import missing_keys
+from proxy.core.state_records import missing_keys, recovered_record
 
 
 def intent(
@@ -30,6 +30,12 @@ def terminal(record: Mapping[str, Any], talk: Talk, *, day: str) -> State:
         state.principals[running["principal"]] = dict(running["counters"])
     _apply(state, record, 0)
     return state
+
+
+def recovered(call: str, running: Mapping[str, Any]) -> dict[str, Any]:
+    """The end of a call that a dead process left executing; `pod`, if another pod has begun it."""
+    record = recovered_record(call, running)
+    return {**record, "pod": running["of"]} if "of" in running else record
 
 
 def review(record: Mapping[str, Any], talk: Talk, hold: Hold | None, *, seq: int) -> Hold:

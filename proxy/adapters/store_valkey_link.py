@@ -11,7 +11,7 @@ from proxy.adapters.store_valkey_connection import Ask, Connection, Reply
 from proxy.adapters.store_valkey_fit import StoreSettingError, refuse_unfit
 from proxy.adapters.store_valkey_rows import FOREIGN, SCRIPT, Command, Guard, Seal, script_words
 from proxy.adapters.store_valkey_troubles import refused_by_server, serves_no_more, unavailable
-from proxy.errors import Refusal
+from proxy.errors import Code, Refusal
 from proxy.settings import Valkey
 
 Change = Callable[[Mapping[str, Any], Mapping[str, Any]], dict[str, Any]]
@@ -95,25 +95,25 @@ class Link:
                 return
 
     async def each(self, names: Iterable[str], work: Callable[[str], Awaitable[None]]) -> None:
-        """Do it for each, also after one that was refused: a row that somebody has forged is in nobody else's way. Raises the
-        last Refusal, and at once where the server cannot be asked."""
+        """Do it for each, also after one whose row cannot be used: what somebody has forged is in nobody else's way. Raises the
+        last Refusal, and at once where the server cannot be asked or the cause is another (a journal that is full)."""
         fault: Refusal | None = None
         for name in names:
             try:
                 await work(name)
             except Refusal as refusal:
-                if not self.connected:
+                if refusal.code is not Code.STATE_UNAVAILABLE or not self.connected:
                     raise
                 fault = refusal
         if fault is not None:
             raise fault
 
     async def each_there(self, names: Iterable[str], work: Callable[[str], Awaitable[None]]) -> None:
-        """The same, and those that were refused are left as they are. Raises Refusal where the server cannot be asked."""
+        """The same, and those whose row cannot be used are left as they are. Raises Refusal where `each` does so at once."""
         try:
             await self.each(names, work)
-        except Refusal:
-            if not self.connected:
+        except Refusal as refusal:
+            if refusal.code is not Code.STATE_UNAVAILABLE or not self.connected:
                 raise
 
     async def close(self) -> None:

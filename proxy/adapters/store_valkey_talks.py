@@ -168,7 +168,7 @@ class Talks:
             if answer.done:
                 answer.tally = shares.done(answer.replies)
                 talk.version, slot.at = talk.version + 1, self._clock.monotonic()
-                slot.seen = talk.version if name != IMPLICIT else 0
+                slot.seen = 0 if name.startswith(IMPLICIT) else talk.version
                 if draft.hold is not None:
                     self._holds.written(draft.hold)
                 return answer
@@ -192,18 +192,19 @@ class Talks:
         if not row:
             if slot.seen:
                 raise self._link.seal.gone(key)
-            return Talk(key=key, version=0, conversation=Conversation(id=name, untrusted=name == IMPLICIT))
+            return Talk(key=key, version=0, conversation=Conversation(id=name, untrusted=name.startswith(IMPLICIT)))
         version, body = self._link.seal.opened(key, row, least=slot.seen)
-        slot.seen = version if name != IMPLICIT else 0
+        slot.seen = 0 if name.startswith(IMPLICIT) else version
         with self._link.seal.reading(key):
             return _talk(key, version, body)
 
     def _write(self, name: str, talk: Talk) -> Command:
         row = self._link.seal.row(talk.key, talk.version + 1, talk.document())
-        return ("SET", talk.key, row, "EX", IMPLICIT_SECONDS) if name == IMPLICIT else ("SET", talk.key, row)
+        kept: Command = ("EX", IMPLICIT_SECONDS) if name.startswith(IMPLICIT) else ()
+        return ("SET", talk.key, row, *kept)
 
     def _key(self, name: str) -> bytes:
-        return self._link.seal.name("talk", f"{name} {self._pod}" if name == IMPLICIT else name)
+        return self._link.seal.name("talk", implicit_of(self._pod) if name == IMPLICIT else name)
 
     def _slot(self, name: str) -> _Slot:
         """The slot, the last to leave memory now; idle ones leave when there are too many."""
@@ -215,6 +216,11 @@ class Talks:
                 if other != name and not self._slots[other].turn.taken:
                     del self._slots[other]
         return slot
+
+
+def implicit_of(pod: str) -> str:
+    """The name of the conversation in which a pod does what nobody has registered; in that pod it is IMPLICIT."""
+    return f"{IMPLICIT} {pod}"
 
 
 def _talk(key: bytes, version: int, body: Mapping[str, Any]) -> Talk:

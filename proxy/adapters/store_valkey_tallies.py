@@ -173,5 +173,5 @@ class Writes:
 
 
 def sealed_for(key: bytes, pod: bytes) -> bytes:
-    """The name for which a pod's share is sealed."""
-    return b"%s/%s" % (key, pod)
+    """The name for which a pod's share is sealed. Both parts may hold a slash: the length says where the second begins."""
+    return b"%s/%s/%d" % (key, pod, len(pod))

@@ -25,7 +25,7 @@ class RespServer:
         self.answers = answers
         self.behind = behind
         self.connections = 0
-        self.swallowed: set[bytes] = set()  # commands that are done, and whose reply gets lost
+        self.swallowed: set[bytes] = set()  # a command with one of these words is done, and its reply gets lost
         self.url = ""
         self._tasks: set[asyncio.Task[None]] = set()
         self._writers: set[asyncio.StreamWriter] = set()
@@ -50,7 +50,7 @@ class RespServer:
         answer = self.answers.get(words[0])
         if answer is None:
             reply = await ask(raw)
-            return b"" if words[0] in self.swallowed else reply
+            return b"" if self.swallowed.intersection(words) else reply
         return answer if isinstance(answer, bytes) else answer(words)
 
     async def end(self) -> None:

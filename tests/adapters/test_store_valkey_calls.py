@@ -8,7 +8,7 @@ import pytest
 
 from proxy.errors import Code, Refusal
 from proxy.model import ToolCount
-from tests.adapters.valkey_rig import pods_on_server, until_told
+from tests.adapters.valkey_rig import looked_twice, pods_on_server, until_told
 from tests.contracts.store_kit import hold, refusing, register, run, until
 from tests.contracts.store_values import checked, fresh, intent, terminal, tool
 
@@ -112,6 +112,24 @@ async def test_a_pod_starts_whose_oldest_segments_were_removed(tmp_path: Path) -
             assert await store.calls.calls_of("a") == {"next": who.conversation}
 
 
+async def test_what_could_not_be_ended_at_the_start_is_not_said_to_be(tmp_path: Path) -> None:
+    """The server can be read, and not written. The end is in the journal by then, once; the next start tells it."""
+    async with pods_on_server(tmp_path) as pods:
+        async with pods.pod() as store:
+            who, what = await register(store), checked(STOCK)
+            facts = await store.calls.reserve("c", who, what)
+            await store.calls.commit(intent("c", who, what, facts), durable=True)
+        async with pods.pod() as store:
+            pods.server.command("CONFIG", "SET", "min-replicas-to-write", "1")
+            assert await store.recover() == 0
+            pods.server.command("CONFIG", "SET", "min-replicas-to-write", "0")
+            assert list(await store.calls.calls_of("a")) == ["c"]
+        async with pods.pod() as store:
+            assert await store.recover() == 0
+            assert await store.calls.calls_of("a") == {}
+        assert len(pods.records("a", kind="terminal", call="c")) == 1
+
+
 async def test_a_commit_that_nobody_answered_does_not_run_and_leaves_nothing(tmp_path: Path) -> None:
     """It may have been applied when the deadline passed: the end of the refused call takes it back."""
     async with pods_on_server(tmp_path, deadline=1.0) as pods, pods.pod() as store:
@@ -148,7 +166,7 @@ async def test_a_pod_that_was_taken_for_dead_commits_nothing(tmp_path: Path) -> 
         who, what = await register(a), checked(STOCK)
         facts = await a.calls.reserve("c", who, what)
         pods.server.command("DEL", a.link.seal.name("lease", "a").decode())
-        assert await b.pods.end_the_gone() == 0
+        assert await looked_twice(b) == 0
         assert (await b.calls.reserve("d", who, checked(PRICES))).history.tools == {}
         with refusing(Code.STATE_UNAVAILABLE):
             await a.calls.commit(intent("c", who, what, facts), durable=True)

@@ -71,14 +71,16 @@ async def test_a_server_that_is_silent_refuses_by_the_deadline(tmp_path: Path) -
 
 
 @contextmanager
-def threaded_server(answered: threading.Event) -> Iterator[int]:
-    """Answers one command from a thread of its own, so that it can while the loop is busy; its port."""
+def threaded_server(heard: socket.socket, may: threading.Event, answered: threading.Event) -> Iterator[int]:
+    """Says that it has heard one command and answers it when it may, from a thread of its own; its port."""
     with socket.create_server(("127.0.0.1", 0)) as listening:
 
         def serve() -> None:
             accepted, _ = listening.accept()
             with accepted, suppress(ConnectionError):
                 accepted.recv(4096)
+                heard.send(b"!")
+                may.wait(10)
                 accepted.sendall(b"+PONG\r\n")
                 answered.set()
                 accepted.recv(4096)
@@ -92,7 +94,8 @@ def threaded_server(answered: threading.Event) -> Iterator[int]:
 @pytest.mark.parametrize("factory", [uvloop.new_event_loop, asyncio.new_event_loop])
 def test_an_answer_that_lay_in_time_behind_a_busy_loop_is_not_late(factory: object) -> None:
     """A process that the machine let wait for longer than the deadline takes what has come meanwhile."""
-    answered, deadline = threading.Event(), 0.05
+    may, answered, deadline = threading.Event(), threading.Event(), 0.5
+    ours, theirs = socket.socketpair()
 
     async def nothing(_: Ask) -> None:
         """Fit, unseen."""
@@ -101,24 +104,27 @@ def test_an_answer_that_lay_in_time_behind_a_busy_loop_is_not_late(factory: obje
         settings = Valkey(url=f"redis://127.0.0.1:{port}", mac_key_file=Path(), deadline=deadline)
         connection, loop = Connection(settings, nothing), asyncio.get_running_loop()
         await connection.connect()
-        ours, theirs = socket.socketpair()
+        asked = time.monotonic()
 
         def busy() -> None:
             loop.remove_reader(ours)
-            answered.wait(5)
-            late = time.monotonic() + deadline + 0.02
-            while time.monotonic() < late:
+            may.set()
+            assert answered.wait(10)
+            while time.monotonic() < asked + deadline + 0.02:
                 pass
 
-        loop.add_reader(ours, busy)  # runs when the command has been written, among what sockets brought
-        theirs.send(b"!")
+        loop.add_reader(ours, busy)
         try:
-            with ours, theirs:
-                return await connection.ask("PING")
+            return await connection.ask("PING")
         finally:
             await connection.close()
 
-    with threaded_server(answered) as port, asyncio.Runner(loop_factory=factory) as runner:  # type: ignore[arg-type]  # parametrized
+    with (
+        ours,
+        theirs,
+        threaded_server(theirs, may, answered) as port,
+        asyncio.Runner(loop_factory=factory) as runner,  # type: ignore[arg-type]  # parametrized
+    ):
         assert runner.run(ask(port)) == b"PONG"
 
 

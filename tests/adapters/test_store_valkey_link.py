@@ -6,7 +6,7 @@ import pytest
 
 from proxy.adapters.state_directory import UnusableError
 from proxy.adapters.store_valkey import read_mac_key
-from proxy.errors import Code
+from proxy.errors import Code, Refusal
 from tests.adapters.valkey_rig import pods_on_server
 from tests.contracts.store_kit import refusing, register, run
 from tests.contracts.store_values import checked, intent, tool
@@ -108,7 +108,23 @@ async def test_an_end_in_a_forged_conversation_is_in_nobody_else_s_way(tmp_path:
             await a.calls.commit(intent(f"c{n}", whos[n], WHAT, facts[n]), durable=False)
         pods.server.command("SET", a.link.seal.name("talk", whos[0].conversation).decode(), "forged")
         pods.server.command("DEL", a.link.seal.name("lease", "a").decode())
+        assert await b.pods.end_the_gone() == 0
         with refusing(Code.STATE_UNAVAILABLE):
             await b.pods.end_the_gone()
         assert list(await b.calls.calls_of("a")) == ["c0"]
         assert [record["call"] for record in pods.records("b", kind="terminal")] == ["c1"]
+
+
+@pytest.mark.parametrize("each", ["each", "each_there"])
+async def test_what_is_not_for_a_row_is_raised_at_once(tmp_path: Path, each: str) -> None:
+    """A journal that is full is no reason to go on to the next call, and is not passed over."""
+    done: list[str] = []
+
+    async def work(name: str) -> None:
+        done.append(name)
+        raise Refusal(Code.STATE_UNAVAILABLE if name == "forged" else Code.AUDIT_UNAVAILABLE, "as it is")
+
+    async with pods_on_server(tmp_path) as pods, pods.pod() as store:
+        with refusing(Code.AUDIT_UNAVAILABLE):
+            await getattr(store.link, each)(["forged", "full", "next"], work)
+    assert done == ["forged", "full"]

@@ -1,6 +1,7 @@
 """Calls of a pod that is gone are ended by whoever is there, once."""
 
 import asyncio
+import signal
 from pathlib import Path
 
 import pytest
@@ -10,9 +11,9 @@ from proxy.adapters.store_valkey_rows import UNKNOWN
 from proxy.adapters.store_valkey_troubles import why
 from proxy.earlier import Outcome
 from proxy.errors import Code, Refusal
-from tests.adapters.valkey_rig import LATER, pods_on_server
+from tests.adapters.valkey_rig import LATER, looked_twice, pods_on_server, until_told
 from tests.contracts.store_kit import refusing, register, until
-from tests.contracts.store_values import checked, intent, tool
+from tests.contracts.store_values import checked, intent, terminal, tool
 
 STOCK = tool("get_stock", labels=["quantities"])
 PRICES = tool("get_prices", system="pricing", labels=["prices"])
@@ -25,8 +26,8 @@ async def test_of_three_pods_one_ends_each_call_of_the_dead_one(tmp_path: Path) 
         facts = await a.calls.reserve("ran", who, what)
         await a.calls.commit(intent("ran", who, what, facts), durable=True)
         await a.calls.reserve("only-reserved", who, checked(PRICES))
-        assert await b.pods.end_the_gone() == 0
         pods.server.command("DEL", a.link.seal.name("lease", "a").decode())
+        assert sum(await asyncio.gather(b.pods.end_the_gone(), c.pods.end_the_gone())) == 0
         assert sum(await asyncio.gather(b.pods.end_the_gone(), c.pods.end_the_gone())) == 1
         history = (await b.calls.reserve("next", who, checked(STOCK))).history
         assert [(call.tool, call.outcome) for call in history.calls] == [("get_stock", Outcome.UNKNOWN)]
@@ -36,6 +37,60 @@ async def test_of_three_pods_one_ends_each_call_of_the_dead_one(tmp_path: Path) 
         assert await b.calls.calls_of("a") == {}
 
 
+async def test_a_pod_that_lives_and_has_lost_its_lease_keeps_its_calls(tmp_path: Path) -> None:
+    """As after an outage longer than a lease, or a jump of the server's clock: it beats before the next look."""
+    async with pods_on_server(tmp_path) as pods, pods.pod("a") as a, pods.pod("b") as b:
+        who, what = await register(a), checked(STOCK)
+        facts = await a.calls.reserve("runs", who, what)
+        await a.calls.commit(intent("runs", who, what, facts), durable=True)
+        for _ in range(2):
+            pods.server.command("DEL", a.link.seal.name("lease", "a").decode())
+            assert await b.pods.end_the_gone() == 0
+            await a.pods.beat()
+            assert await b.pods.end_the_gone() == 0
+        await a.calls.settle(terminal("runs", who, what, facts), durable=True)
+        history = (await b.calls.reserve("next", who, checked(PRICES))).history
+        assert [call.outcome for call in history.calls] == [Outcome.DONE]
+        assert pods.records("b", kind="terminal") == []
+
+
+async def test_a_look_that_fails_is_no_look(tmp_path: Path) -> None:
+    """Two outages, one after the other: nobody has had time to beat in between."""
+    async with pods_on_server(tmp_path, deadline=0.3) as pods, pods.pod("a") as a, pods.pod("b") as b:
+        who, what = await register(a), checked(STOCK)
+        facts = await a.calls.reserve("runs", who, what)
+        await a.calls.commit(intent("runs", who, what, facts), durable=True)
+        pods.server.command("DEL", a.link.seal.name("lease", "a").decode())
+        assert await b.pods.end_the_gone() == 0
+        pods.server.kill(signal.SIGSTOP)
+        with refusing(Code.STATE_UNAVAILABLE):
+            await b.pods.end_the_gone()
+        pods.server.kill(signal.SIGCONT)
+        await until_told(b)
+        assert await looked_twice(b) == 1
+
+
+async def test_while_nobody_can_beat_nobody_is_gone(tmp_path: Path) -> None:
+    """The server can be read and not written (no replicas, no memory, no disk) for longer than a lease."""
+    async with pods_on_server(tmp_path) as pods, pods.pod("a") as a, pods.pod("b") as b:
+        who, what = await register(a), checked(STOCK)
+        facts = await a.calls.reserve("runs", who, what)
+        await a.calls.commit(intent("runs", who, what, facts), durable=True)
+        for store in (a, b):
+            pods.server.command("DEL", a.link.seal.name("lease", store.pod).decode())
+        pods.server.command("CONFIG", "SET", "min-replicas-to-write", "1")
+        for _ in range(2):
+            with refusing(Code.STATE_UNAVAILABLE):
+                await b.pods.beat()
+            assert await b.pods.end_the_gone() == 0
+        pods.server.command("CONFIG", "SET", "min-replicas-to-write", "0")
+        for store in (b, a):
+            await store.pods.beat()
+            assert await b.pods.end_the_gone() == 0
+        assert pods.records("b", kind="terminal") == []
+        assert list(await a.calls.calls_of("a")) == ["runs"]
+
+
 async def test_a_forged_list_of_calls_ends_nobody_else_s(tmp_path: Path) -> None:
     """The list of a pod's calls is not sealed; the conversation's row, which says whose they are, is."""
     async with pods_on_server(tmp_path) as pods, pods.pod("a") as a, pods.pod("b") as b:
@@ -43,11 +98,11 @@ async def test_a_forged_list_of_calls_ends_nobody_else_s(tmp_path: Path) -> None
         facts = await a.calls.reserve("mine", who, what)
         pods.server.command("HSET", a.link.seal.name("pods").decode(), "ghost", "1")
         pods.server.command("HSET", a.link.seal.name("calls", "ghost").decode(), "mine", who.conversation)
-        assert await b.pods.end_the_gone() == 0
+        assert await looked_twice(b) == 0
         await a.calls.commit(intent("mine", who, what, facts), durable=True)
         pods.server.command("HSET", a.link.seal.name("pods").decode(), "ghost", "1")
         pods.server.command("HSET", a.link.seal.name("calls", "ghost").decode(), "mine", who.conversation)
-        assert await b.pods.end_the_gone() == 0
+        assert await looked_twice(b) == 0
         history = (await b.calls.reserve("next", who, checked(PRICES))).history
         assert [call.outcome for call in history.calls] == [Outcome.EXECUTING]
 
@@ -79,7 +134,7 @@ async def test_names_that_no_pod_has_do_not_trouble_the_beats(tmp_path: Path) ->
                     said = f"return redis.call('HSET', KEYS[1], '{name}', '{name}')"
                     assert pods.server.command("EVAL", said, "1", key.decode()) == b":1\r\n"
             await b.pods.beat()
-            assert await b.pods.end_the_gone() == 1
+            assert await looked_twice(b) == 1
             assert await b.pods.end_the_gone() == 0
         history = (await b.calls.reserve("next", who, checked(PRICES))).history
         assert [call.outcome for call in history.calls] == [Outcome.UNKNOWN]
@@ -106,6 +161,7 @@ async def test_a_conversation_that_a_later_version_has_written_refuses_its_calls
             await store.calls.reserve(f"of-{store.pod}", whos[1], what)
             await store.pods.beat()
         pods.server.command("DEL", a.link.seal.name("lease", "b").decode())
+        assert await a.pods.end_the_gone() == 0
         with refusing(Code.STATE_UNAVAILABLE):
             await a.pods.end_the_gone()
         assert "c0" in await a.calls.calls_of("b")

@@ -9,10 +9,10 @@ import pytest
 
 from proxy.adapters.store_valkey import SharedStore
 from proxy.adapters.store_valkey_rows import Seal
-from proxy.adapters.store_valkey_tallies import CALLS, Tallies, added, together
+from proxy.adapters.store_valkey_tallies import CALLS, Tallies, added, sealed_for, together
 from proxy.errors import Code
 from proxy.model import Caller
-from tests.adapters.valkey_rig import KEY, pods_on_server
+from tests.adapters.valkey_rig import KEY, looked_twice, pods_on_server
 from tests.contracts.store_kit import refusing, register, run
 from tests.contracts.store_values import NOON, caller, checked, fresh, intent, refused, terminal, tool
 from tests.e2e.redis_server import RedisServer
@@ -63,7 +63,7 @@ async def test_what_a_pod_has_counted_another_takes_back(tmp_path: Path) -> None
             await run(a, who, STOCK)
             await a.calls.reserve("left", who, STOCK)
             pods.server.command("DEL", SEAL.name("lease", "a").decode())
-            await b.pods.end_the_gone()
+            await looked_twice(b)
             assert await counted(b, who) == 1
         async with pods.pod("a") as a:
             assert await counted(a, who) == 1
@@ -113,6 +113,15 @@ async def test_a_call_costs_three_round_trips(tmp_path: Path) -> None:
         before = trips(pods.server)
         await run(a, who, STOCK)
         assert trips(pods.server) - before == 3
+
+
+def test_no_two_shares_are_sealed_for_the_same_name() -> None:
+    """A principal's name may hold a slash, and anybody can put a field of any name."""
+    names = {
+        sealed_for(SEAL.name("tally", f"{DAY} {who}"), pod)
+        for who, pod in (("a/b", b"c"), ("a", b"b/c"), ("a", b"b/c/1"))
+    }
+    assert len(names | {sealed_for(SEAL.name("tally", f"{DAY} a/b/c"), b"1")}) == 4
 
 
 TAMPERED = {
