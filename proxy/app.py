@@ -223,7 +223,6 @@ def _upstreams(
     exchange = HttpExchange(clock, bulkhead=settings.limits.in_flight)
     stack.push_async_callback(exchange.close)
     credentials = Credentials(settings.credentials, settings.variables, clock, _log.warning)
-    credentials.look()
     http = HttpUpstreams(exchange, credentials, clock, random.random, conversations.stopped)
     return HttpFacts(exchange, credentials), Executors({"http": http, "caller": own_tools}, conversations.stopped)
 

@@ -5,7 +5,6 @@ import json
 import os
 import re
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -74,12 +73,6 @@ class Credentials:
         self._warn = warn
         self._told = set[str]()
         self._sources = {name: self._source(name, fields) for name, fields in given.items()}
-
-    def look(self) -> None:
-        """Warn of those that cannot be had now; calls that need them are refused until they can."""
-        for name in self._sources:
-            with suppress(CredentialUnavailableError):
-                self.get(name)
 
     def get(self, name: str | None) -> Credential | None:
         """The credential as it is now; None if the upstream has none. Raises CredentialUnavailableError."""

@@ -33,6 +33,7 @@ _FIXES = {
     "ClientConnectorCertificateError": "its certificate is not trusted: name its CA in OTEL_EXPORTER_OTLP_CERTIFICATE",
     "ClientConnectorSSLError": "it speaks no TLS, or wants a client certificate: see https:// and http:// in the endpoint",
     "ClientConnector": "nobody can be reached there: check host and port of the OTLP endpoint, and that the collector runs",
+    "ClientOSError": "the connection broke: look at the collector; where its port wants TLS, write https:// in the endpoint",
     "TimeoutError": "it does not answer in time: see OTEL_EXPORTER_OTLP_TIMEOUT, and whether the collector keeps up",
     "FileNotFoundError": "a file of OTEL_EXPORTER_OTLP_CERTIFICATE, _CLIENT_CERTIFICATE or _CLIENT_KEY is not there",
     "PermissionError": "a file of OTEL_EXPORTER_OTLP_CERTIFICATE, _CLIENT_CERTIFICATE or _CLIENT_KEY cannot be read",

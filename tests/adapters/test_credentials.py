@@ -101,12 +101,6 @@ def test_missing_files_variables_and_names_are_unavailable(shelf: Shelf) -> None
             credentials.get("other")
 
 
-def test_what_is_missing_at_the_start_is_told_before_any_call_needs_it(shelf: Shelf) -> None:
-    """A Secret that is not there yet stops nobody whose tools need none."""
-    shelf.open({"bearer_file": str(shelf.folder / "none")}).look()
-    assert ["credential key" in warning for warning in shelf.warnings] == [True]
-
-
 def test_a_changed_file_is_read_again_and_a_broken_change_is_not_used(shelf: Shelf) -> None:
     credentials = shelf.open({"bearer_file": shelf.write(b"first")})
     assert header(credentials)[1] == "Bearer first"

@@ -186,6 +186,7 @@ async def test_a_channel_finds_a_collector_that_comes_back() -> None:
         ("ClientConnectorCertificateError", "OTEL_EXPORTER_OTLP_CERTIFICATE"),
         ("ServerDisconnectedError", "OTEL_EXPORTER_OTLP_PROTOCOL=grpc"),
         ("ServerDisconnectedError", "https://"),
+        ("ClientOSError", "https://"),
         ("ClientResponseError", "https://"),
         ("HTTP 400", "https://"),  # as Go's servers say it
         ("gRPC UNAVAILABLE (certificate)", "OTEL_EXPORTER_OTLP_CERTIFICATE"),
