@@ -15,7 +15,7 @@ from proxy.errors import Code, Ran, Refusal, Retry
 from proxy.model import Caller, Response, SpanContext
 from proxy.ports import Clock
 
-# What is read beyond a tool's limit so that shaping can drop the least useful parts instead of refusing the whole.
+# What is read beyond a tool's limit, so that a refusal can say how large the answer is.
 _MARGIN = 1 << 20
 _MOST_BYTES = 8 << 20
 _TRY_AGAIN = frozenset({502, 503, 504})

@@ -13,7 +13,7 @@ from proxy.cli.common import OK, USAGE, Failure, emit, progress, read_settings, 
 if TYPE_CHECKING:
     from proxy.adapters.policy_history import Kept, PolicyHistory
 
-_WAIT = 20.0  # seconds for the sidecar to take it over: it looks every two
+_WAIT = 20.0  # seconds for the sidecar to take it over: it looks every one
 _LOOK = 0.1
 
 

@@ -1,38 +1,17 @@
 """One connection: what neither OPA's transport nor the upstreams' exchange tests by itself."""
 
 import asyncio
-import socket
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 import pytest
 import uvloop
 
 from proxy.adapters.http_connection import HttpConnection, Request
+from tests.adapters.one_answer import one_answer
 
 REQUEST = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
 ANSWER = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
-
-
-@contextmanager
-def threaded_server(answered: threading.Event) -> Iterator[int]:
-    """Answers one request from a thread of its own, so that it can while the loop is busy; its port."""
-    with socket.create_server(("127.0.0.1", 0)) as listening:
-
-        def serve() -> None:
-            accepted, _ = listening.accept()
-            with accepted:
-                accepted.recv(4096)
-                accepted.sendall(ANSWER)
-                answered.set()
-                accepted.recv(4096)
-
-        thread = threading.Thread(target=serve)
-        thread.start()
-        yield listening.getsockname()[1]
-        thread.join(10)
 
 
 @pytest.mark.parametrize("factory", [uvloop.new_event_loop, asyncio.new_event_loop])
@@ -56,7 +35,7 @@ def test_an_answer_that_lay_in_time_behind_a_busy_loop_is_not_late(factory: obje
         finally:
             connection.abort()
 
-    with threaded_server(answered) as port, asyncio.Runner(loop_factory=factory) as runner:  # type: ignore[arg-type]  # parametrized
+    with one_answer(ANSWER, answered) as port, asyncio.Runner(loop_factory=factory) as runner:  # type: ignore[arg-type]  # parametrized
         assert runner.run(ask(port)) == b"ok"
 
 
@@ -74,5 +53,5 @@ def test_who_answers_before_it_has_read_all_is_not_asked_again_on_that_connectio
         assert (await connection.exchange(request)).body == b"ok"
         return connection.usable
 
-    with threaded_server(answered) as port, asyncio.Runner(loop_factory=factory) as runner:  # type: ignore[arg-type]  # parametrized
+    with one_answer(ANSWER, answered) as port, asyncio.Runner(loop_factory=factory) as runner:  # type: ignore[arg-type]  # parametrized
         assert not runner.run(ask(port))

@@ -5,8 +5,8 @@ import signal
 import socket
 import threading
 import time
-from collections.abc import Awaitable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Awaitable
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -17,6 +17,7 @@ from proxy.adapters.store_valkey import SharedStore
 from proxy.adapters.store_valkey_connection import Ask, Connection
 from proxy.errors import Code, Refusal
 from proxy.settings import Valkey
+from tests.adapters.one_answer import one_answer
 from tests.adapters.valkey_rig import Pods, pods_on_server
 from tests.adapters.valkey_tls import PASSWORD, certificates, tls_server
 from tests.contracts.store_kit import register, run
@@ -70,27 +71,6 @@ async def test_a_server_that_is_silent_refuses_by_the_deadline(tmp_path: Path) -
         await _again(store, "two")
 
 
-@contextmanager
-def threaded_server(heard: socket.socket, may: threading.Event, answered: threading.Event) -> Iterator[int]:
-    """Says that it has heard one command and answers it when it may, from a thread of its own; its port."""
-    with socket.create_server(("127.0.0.1", 0)) as listening:
-
-        def serve() -> None:
-            accepted, _ = listening.accept()
-            with accepted, suppress(ConnectionError):
-                accepted.recv(4096)
-                heard.send(b"!")
-                may.wait(10)
-                accepted.sendall(b"+PONG\r\n")
-                answered.set()
-                accepted.recv(4096)
-
-        thread = threading.Thread(target=serve)
-        thread.start()
-        yield listening.getsockname()[1]
-        thread.join(10)
-
-
 @pytest.mark.parametrize("factory", [uvloop.new_event_loop, asyncio.new_event_loop])
 def test_an_answer_that_lay_in_time_behind_a_busy_loop_is_not_late(factory: object) -> None:
     """A process that the machine let wait for longer than the deadline takes what has come meanwhile."""
@@ -122,7 +102,7 @@ def test_an_answer_that_lay_in_time_behind_a_busy_loop_is_not_late(factory: obje
     with (
         ours,
         theirs,
-        threaded_server(theirs, may, answered) as port,
+        one_answer(b"+PONG\r\n", answered, heard=lambda: theirs.send(b"!"), may=may) as port,
         asyncio.Runner(loop_factory=factory) as runner,  # type: ignore[arg-type]  # parametrized
     ):
         assert runner.run(ask(port)) == b"PONG"

@@ -8,7 +8,7 @@ import pytest
 
 from tests.deploy.chart_pages import CHART, documents, template
 from tests.deploy.pods import values
-from tests.telemetry.exporting import BASE, OURS, SOON, exporting
+from tests.telemetry.exporting import PATHS, SOON, exporting
 from tests.telemetry.receiver import receiving
 from tests.telemetry.samples import ROOT
 
@@ -26,17 +26,7 @@ def variables(folder: Path, **changes: Any) -> dict[str, str]:
     return {name: value for name, value in given.items() if name.startswith("OTEL_EXPORTER")}
 
 
-@pytest.mark.parametrize(
-    ("variable", "suffix", "path"),
-    [
-        (BASE, "", "/v1/traces"),
-        (BASE, "/", "/v1/traces"),
-        (BASE, "/otlp", "/otlp/v1/traces"),
-        (BASE, "/v1/traces", "/v1/traces/v1/traces"),
-        (OURS, "/v1/traces", "/v1/traces"),
-        (OURS, "", "/"),
-    ],
-)
+@pytest.mark.parametrize(("variable", "suffix", "path"), PATHS)
 @pytest.mark.parametrize("value", ["telemetry", "extraEnv"])
 async def test_a_value_of_the_chart_leads_to_the_path_of_the_standard_variable(
     tmp_path: Path, value: str, variable: str, suffix: str, path: str

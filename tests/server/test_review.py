@@ -1,15 +1,18 @@
 """The review port on real sockets: who sees what, who may answer, stop switches, status."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from yarl import URL
 
 from proxy.core.policy_input import timestamp
 from proxy.core.review import ReviewStatus
 from tests.contracts.line import reviewed
 from tests.contracts.served import Ports, call_of, ports
+from tests.server.ports_by_hand import Dialled
 
 ORDER: dict[str, Any] = {"sku": "a", "quantity": 2, "auth": {"pin": "p1n-canary"}}
 
@@ -51,6 +54,17 @@ async def test_a_reviewer_sees_all_that_a_decision_needs(there: Ports) -> None:
     assert document["reasons"]["combination"][0]["code"] == "three_systems"
     assert document["approvers"] == ["leads"]
     assert "p1n-canary" not in str(document)
+
+
+async def test_a_body_that_would_be_too_large_is_refused_before_it_comes(there: Ports) -> None:
+    """And nobody waits for one that never does."""
+    url = URL(there.review)
+    desk = Dialled(*await asyncio.open_connection(url.host, url.port))
+    head = "POST /v1/stops HTTP/1.1\r\nhost: a\r\nauthorization: Bearer oscar\r\ncontent-length: 65537\r\n\r\n"
+    await desk.say(head.encode())
+    status, _, document = await desk.answer()
+    assert (status, document["refusal"]["code"]) == (413, "too_large")
+    desk.writer.close()
 
 
 async def test_the_list_has_what_is_pending_newest_first_and_no_arguments(there: Ports) -> None:

@@ -14,6 +14,17 @@ BASE = "OTEL_EXPORTER_OTLP_ENDPOINT"
 OURS = "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT"
 SOON = {"OTEL_BSP_SCHEDULE_DELAY": "5"}
 NEVER = {"OTEL_BSP_SCHEDULE_DELAY": "3600000"}
+# Variable, what stands behind the collector's address, the path that the collector sees: the table in `destination`.
+PATHS = (
+    (BASE, "", "/v1/traces"),
+    (BASE, "/", "/v1/traces"),
+    (BASE, "/otlp", "/otlp/v1/traces"),
+    (BASE, "/v1/traces", "/v1/traces/v1/traces"),
+    (OURS, "/v1/traces", "/v1/traces"),
+    (OURS, "/v1/traces/", "/v1/traces/"),
+    (OURS, "", "/"),
+    (OURS, "/other", "/other"),
+)
 
 
 def started(variables: Mapping[str, str], clock: Clock) -> SpanExporter:

@@ -13,7 +13,7 @@ from opentelemetry.trace import SpanContext as SdkContext
 from opentelemetry.trace.status import Status, StatusCode
 
 from proxy import __version__
-from proxy.telemetry import names
+from proxy.telemetry import encode, names
 from proxy.telemetry.encode import SpanBatch
 from proxy.telemetry.names import SCHEMA_URL, SCOPE
 from proxy.telemetry.spans import SpanEvent, SpanRecord, Value
@@ -104,6 +104,7 @@ def test_what_is_kept_of_earlier_spans_is_bounded_and_changes_nothing() -> None:
     records = [ROOT._replace(attributes=attributes) for attributes in (*sets, *sets)]
     found = [attributes(span) for span in decoded(*records).resource_spans[0].scope_spans[0].spans]
     assert found == [one | {names.LABELS: list(one[names.LABELS])} for one in (*sets, *sets)]
+    assert 0 < len(encode._groups) <= encode._KEPT_GROUPS
 
 
 @pytest.mark.parametrize("value", ["", "t", "x" * 64, "x" * 65, "ü", "x" * 63 + "ü", "\x00", 7, True, ("a",)])

@@ -10,7 +10,7 @@ import pytest
 
 from proxy.adapters.clock import SystemClock
 from proxy.telemetry.spans import CompactTracer
-from tests.telemetry.exporting import BASE, NEVER, OURS, SOON, closed_port, dropped, exporting, made
+from tests.telemetry.exporting import BASE, NEVER, PATHS, SOON, closed_port, dropped, exporting, made
 from tests.telemetry.receiver import Receiver, Reply, attributes, tree
 from tests.telemetry.samples import FULL, ROOT, SECRET, SteppedClock
 
@@ -34,19 +34,7 @@ async def test_spans_arrive_with_who_emitted_them(receiver: Receiver) -> None:
     assert exporter.dropped == 0
 
 
-@pytest.mark.parametrize(
-    ("variable", "suffix", "path"),
-    [
-        (BASE, "", "/v1/traces"),
-        (BASE, "/", "/v1/traces"),
-        (BASE, "/otlp", "/otlp/v1/traces"),
-        (BASE, "/v1/traces", "/v1/traces/v1/traces"),
-        (OURS, "/v1/traces", "/v1/traces"),
-        (OURS, "/v1/traces/", "/v1/traces/"),
-        (OURS, "", "/"),
-        (OURS, "/other", "/other"),
-    ],
-)
+@pytest.mark.parametrize(("variable", "suffix", "path"), PATHS)
 async def test_the_path_that_the_collector_sees(receiver: Receiver, variable: str, suffix: str, path: str) -> None:
     """As the table in `destination` says."""
     async with exporting({variable: receiver.url + suffix} | SOON) as exporter:
